@@ -1,0 +1,174 @@
+"""The adapter that names a model's parameters through a view, made for TransformerLens' ``TransformerBridge``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pkgutil
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.trainer.states import TrainerFn
+
+from phasewire.adapters.base import StrategyAdapter
+from phasewire.adapters.errors import AdapterError, did_you_mean
+from phasewire.adapters.views import CanonicalModelView, ModelView, TLNamesModelView
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+
+    from phasewire.adapters.base import SchedulerHandle
+
+__all__ = ["TransformerBridgeStrategyAdapter"]
+
+
+class TransformerBridgeStrategyAdapter(StrategyAdapter):
+    """Lets a schedule name parameters as a :class:`~phasewire.adapters.ModelView` does.
+
+    With the canonical view, the default, it works for any module.
+
+    Args:
+        model_view: The view: a subclass of :class:`~phasewire.adapters.ModelView`, or where it is, as
+            ``module:Class`` or ``module.Class``. The module's own names by default.
+        model_view_cfg: Further keyword arguments of the view.
+        use_tl_names: Use :class:`~phasewire.adapters.TLNamesModelView`; excludes ``model_view``. In release 0.1.0 an
+            adapter with that view can be built, and refuses to connect to a fit.
+        unknown: No further options exist.
+
+    Raises:
+        AdapterError: An option does not exist, two exclude each other, or the view cannot be built.
+    """
+
+    # Any: the options of a view are its own.
+    def __init__(
+        self,
+        model_view: type[ModelView] | str | None = None,
+        model_view_cfg: Mapping[str, Any] | None = None,
+        use_tl_names: bool = False,
+        **unknown: object,
+    ) -> None:
+        super().__init__(**unknown)
+        if use_tl_names and model_view is not None:
+            raise AdapterError(
+                f"model_view={model_view!r} and use_tl_names=True each choose a view.",
+                where="strategy_adapter_cfg",
+                remedy="Give one of them.",
+            )
+        view_class = TLNamesModelView if use_tl_names else _view_class(model_view)
+        self._built_view = _built(view_class, self, model_view_cfg or {})
+        self._mapping_is_built = False
+        self.exec_ft_phase = partial(StrategyAdapter.base_ft_phase, translation_func=self.logical_param_translation)
+
+    @property
+    def model_view(self) -> ModelView:
+        """The view; its maps are built when it is first used in a run."""
+        if not self._mapping_is_built:
+            self._built_view.build_param_mapping()
+            self._mapping_is_built = True
+        return self._built_view
+
+    def connect(self, fts_parent: SchedulerHandle) -> None:
+        """Take the handle of the scheduler.
+
+        Args:
+            fts_parent: The :class:`~phasewire.app.FinetuningScheduler` that drives this adapter.
+
+        Raises:
+            AdapterError: The view is one of TransformerLens names, and the Trainer is about to fit.
+        """
+        super().connect(fts_parent)
+        self._mapping_is_built = False
+        if isinstance(self._built_view, TLNamesModelView) and self.trainer.state.fn == TrainerFn.FITTING:
+            self._built_view.build_param_mapping()
+
+    def get_named_params_for_schedule_validation(self) -> dict[str, Parameter]:
+        """Give the names of the view.
+
+        Returns:
+            Name to parameter, in registration order.
+        """
+        return self.model_view.get_named_params()
+
+    def gen_ft_schedule(self, dump_loc: str | os.PathLike[str]) -> os.PathLike[str] | None:
+        """Write the default schedule of the view.
+
+        Args:
+            dump_loc: The folder to write to.
+
+        Returns:
+            The path of the file; ``None`` on ranks other than 0.
+
+        Raises:
+            ScheduleError: The file cannot be written.
+        """
+        return self.model_view.gen_schedule(dump_loc)
+
+    def validate_ft_sched(self) -> tuple[int, int]:
+        """Let the view validate the schedule.
+
+        Returns:
+            The deepest phase, and the highest ``max_transition_epoch`` (-1 when no phase has one).
+
+        Raises:
+            ScheduleError: The schedule does not fit the module.
+        """
+        return self.model_view.validate_schedule()
+
+    def fts_optim_transform(self, orig_pl: list[str], inspect_only: bool = False) -> list[str]:
+        """Translate names of the view to names of the module.
+
+        Args:
+            orig_pl: Names as they stand in the schedule.
+            inspect_only: Change no state of the view.
+
+        Returns:
+            Names of ``pl_module.named_parameters()``.
+        """
+        return self.model_view.transform_to_canonical(orig_pl, inspect_only=inspect_only)
+
+    def logical_param_translation(self, param_names: list[str]) -> list[str]:
+        """Translate names of the module to names of the view.
+
+        Args:
+            param_names: Names of ``pl_module.named_parameters()``.
+
+        Returns:
+            Names as they would stand in a schedule.
+        """
+        return self.model_view.transform_from_canonical(param_names)
+
+
+def _view_class(model_view: type[ModelView] | str | None) -> type[ModelView]:
+    named: object = CanonicalModelView if model_view is None else model_view
+    if isinstance(named, str):
+        try:
+            named = pkgutil.resolve_name(named if ":" in named else ":".join(named.rsplit(".", 1)))
+        except (Exception, SystemExit) as error:
+            raise AdapterError(
+                f"{model_view!r} cannot be imported: {type(error).__name__}: {error}.",
+                where="strategy_adapter_cfg, model_view",
+                remedy="Write where the view is, as 'module:Class' or 'module.Class'.",
+            ) from error
+    if not (isinstance(named, type) and issubclass(named, ModelView)):
+        raise AdapterError(
+            f"{model_view!r} is no subclass of phasewire.adapters.ModelView.",
+            where="strategy_adapter_cfg, model_view",
+            remedy="Subclass ModelView, or leave model_view out for the module's own names.",
+        )
+    return named
+
+
+# Any: the options of a view are its own.
+def _built(view_class: type[ModelView], adapter: StrategyAdapter, cfg: Mapping[str, Any]) -> ModelView:
+    try:
+        return view_class(adapter, **cfg)
+    except TypeError as error:
+        options = list(inspect.signature(view_class).parameters)[1:]
+        unknown = next((name for name in cfg if name not in options), "")
+        listed = f"Its options are {', '.join(options)}." if options else "It takes no options."
+        raise AdapterError(
+            f"{view_class.__name__} cannot be built: {error}. {listed} {did_you_mean(unknown, options)}".rstrip(),
+            where="strategy_adapter_cfg, model_view_cfg",
+            remedy="Give the options that the view takes.",
+        ) from error

@@ -1,0 +1,201 @@
+"""One adapter that can be named: imported, checked against the contract, and built on demand."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from phasewire.adapters.base import API_VERSION, StrategyAdapter
+from phasewire.adapters.errors import (
+    AdapterContractError,
+    AdapterLoadError,
+    ConfigError,
+    PhasewireError,
+    did_you_mean,
+)
+from phasewire.app.class_path import import_attribute
+
+__all__ = ["AdapterRecord"]
+
+_PEER_PACKAGE: Final = "finetuning_scheduler"
+_IMPORT_TO_CHANGE: Final = (
+    "Change `from finetuning_scheduler.strategy_adapters import ...` to `from phasewire.adapters import "
+    "StrategyAdapter` where the class is defined."
+)
+_API_VERSION_FORM: Final = re.compile(r"(?P<major>\d+)\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """One adapter that can be named; it is imported by :meth:`load`, and built by calling the record."""
+
+    name: str
+    """The lowercased name; for an adapter that was given by its class path, that path."""
+    value: str
+    """Where the class is: ``module:Class`` or ``module.Class``."""
+    distribution: str | None = None
+    """The distribution that offers it; ``None`` for a class path."""
+    version: str | None = None
+    """The version of the distribution; ``None`` when it is unknown."""
+    native: bool = False
+    """Whether it ships with Phasewire."""
+    given: object = None
+    """The class, where the class itself was given; ``None`` where it is to be imported."""
+
+    @classmethod
+    def of_class(cls, adapter_class: type, name: str | None = None) -> AdapterRecord:
+        """Make the record of a class that is already at hand.
+
+        Args:
+            adapter_class: The adapter's class.
+            name: The name it goes by; its path by default.
+
+        Returns:
+            The record. Whether the class keeps the contract is checked by :meth:`load`.
+        """
+        path = f"{adapter_class.__module__}:{adapter_class.__qualname__}"
+        return cls(name=path if name is None else name.lower(), value=path, given=adapter_class)
+
+    def load(self, *, where: str | None = None) -> type[StrategyAdapter]:
+        """Import the adapter's class and check it against the contract.
+
+        Args:
+            where: The setting that named it, for messages.
+
+        Returns:
+            The class.
+
+        Raises:
+            AdapterLoadError: It cannot be imported; the cause is chained. A plug-in that exits while it is imported
+                is reported so too; ``KeyboardInterrupt`` passes.
+            AdapterContractError: It is no :class:`~phasewire.adapters.StrategyAdapter` of a contract version that
+                this release drives.
+        """
+        loaded = self._imported(where) if self.given is None else self.given
+        adapter_class = _adapter_class(loaded, self._description, where)
+        _check_api_version(adapter_class, self._description, self.distribution, where)
+        return adapter_class
+
+    def __call__(self, *args: object, **cfg: object) -> StrategyAdapter:
+        """Build the adapter.
+
+        Args:
+            args: Positional options of the adapter.
+            cfg: The options of ``strategy_adapter_cfg``.
+
+        Returns:
+            A new adapter, not connected yet.
+
+        Raises:
+            AdapterLoadError: It cannot be imported, does not take these options, or fails while it is built.
+            AdapterContractError: It is no adapter that this release drives.
+            PhasewireError: The adapter refuses its options.
+        """
+        adapter_class = self.load()
+        _check_options(adapter_class, args, cfg)
+        try:
+            return adapter_class(*args, **cfg)
+        except PhasewireError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise AdapterLoadError(
+                f"{self._description} cannot be built: {type(error).__name__}: {error}.",
+                where="strategy_adapter_cfg" if cfg else None,
+                remedy="Change its options, or name another adapter.",
+            ) from error
+
+    @property
+    def _description(self) -> str:
+        if self.native:
+            return f"Phasewire's own adapter {self.name!r} ({self.value})"
+        if self.distribution is None:
+            return f"The adapter {self.value!r}"
+        version = self.version or "of unknown version"
+        return f"The adapter {self.name!r} of {self.distribution} {version} (entry point {self.value!r})"
+
+    def _imported(self, where: str | None) -> object:
+        try:
+            return import_attribute(_class_path(self.value), where=where)
+        except ConfigError as error:
+            cause = error.__cause__ or error
+            raise AdapterLoadError(
+                f"{self._description} does not load. {error.problem}",
+                where=where,
+                remedy=_import_remedy(cause, self.distribution),
+            ) from cause
+
+
+def _class_path(value: str) -> str:
+    """Take the extras and spaces off the value of an entry point, which packaging's specification allows."""
+    return re.sub(r"\s*:\s*", ":", value.partition("[")[0].strip())
+
+
+def _import_remedy(error: BaseException, distribution: str | None) -> str:
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == _PEER_PACKAGE:
+        return _IMPORT_TO_CHANGE
+    if distribution is None:
+        return "Write 'module:Class', 'module.Class' or the name of an installed adapter."
+    return f"Mend, upgrade or uninstall {distribution}, or name another adapter."
+
+
+def _adapter_class(loaded: object, description: str, where: str | None) -> type[StrategyAdapter]:
+    if isinstance(loaded, type) and issubclass(loaded, StrategyAdapter):
+        return loaded
+    remedy = "Name a subclass of phasewire.adapters.StrategyAdapter."
+    if not isinstance(loaded, type):
+        problem = f"names {loaded!r}, which is no class"
+    elif any(base.__module__.partition(".")[0] == _PEER_PACKAGE for base in loaded.__mro__):
+        problem = f"is a subclass of the StrategyAdapter of the finetuning-scheduler package ({loaded.__qualname__})"
+        remedy = _IMPORT_TO_CHANGE
+    else:
+        problem = f"names the class {loaded.__qualname__}, which is no subclass of phasewire.adapters.StrategyAdapter"
+    raise AdapterContractError(f"{description} {problem}.", where=where, remedy=remedy)
+
+
+def _check_api_version(
+    adapter_class: type[StrategyAdapter], description: str, distribution: str | None, where: str | None
+) -> None:
+    # object: a plug-in may have put anything there.
+    declared: object = adapter_class.api_version
+    match = _API_VERSION_FORM.fullmatch(declared) if isinstance(declared, str) else None
+    if match is None:
+        raise AdapterContractError(
+            f"{description} declares api_version = {declared!r}, which is no contract version.",
+            where=where,
+            remedy=f"Write it as text, like {API_VERSION!r}.",
+        )
+    wanted, supported = int(match["major"]), int(API_VERSION.partition(".")[0])
+    if wanted == supported:
+        return
+    package = distribution or "the package it comes from"
+    raise AdapterContractError(
+        f"{description} is written for version {declared} of the adapter contract, and this release of Phasewire "
+        f"drives {supported}.x.",
+        where=where,
+        remedy=(
+            f"Upgrade phasewire, or install an older release of {package}."
+            if wanted > supported
+            else f"Upgrade {package}, or install an older release of phasewire."
+        ),
+    )
+
+
+def _check_options(adapter_class: type[StrategyAdapter], args: tuple[object, ...], cfg: Mapping[str, object]) -> None:
+    signature = inspect.signature(adapter_class)
+    try:
+        signature.bind(*args, **cfg)
+    except TypeError as error:
+        options = [
+            name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        unknown = next((name for name in cfg if name not in options), "")
+        listed = f"Its options are {', '.join(options)}." if options else "It takes no options."
+        raise AdapterLoadError(
+            f"{adapter_class.__name__} does not take the options it was given: {error}. {listed} "
+            f"{did_you_mean(unknown, options)}".rstrip(),
+            where="strategy_adapter_cfg",
+            remedy="Give the options that the adapter takes.",
+        ) from error

@@ -1,0 +1,1 @@
+"""The commands of ``phasewire``, one module each. Nothing heavy is imported before a command runs."""

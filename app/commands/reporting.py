@@ -1,0 +1,80 @@
+"""How commands report: an error is one paragraph on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["USER_ERROR_EXIT_CODE", "ErrorReportingGroup", "echo_warning", "stdout_console"]
+
+#: The exit code when what the user asked for cannot be done; the same as for a misspelt option.
+USER_ERROR_EXIT_CODE = 2
+
+#: Columns of tables that go to a file or a pipe, where there is no terminal to fit into.
+_PIPE_WIDTH = 160
+
+
+class ErrorReportingGroup(TyperGroup):
+    """A group of commands that shows errors a user can mend without their traceback.
+
+    These are :class:`~phasewire.app.PhasewireError` and Lightning's ``MisconfigurationException`` above it. Anything
+    else is a bug and keeps its traceback.
+    """
+
+    # Any: the class of the context is click's or typer's own copy of it, by the version of typer.
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  # as the comment says
+        """Run the command.
+
+        Args:
+            ctx: The context of the group; its ``debug`` option shows tracebacks.
+
+        Returns:
+            What the command returned.
+
+        Raises:
+            typer.Exit: With code 2, after an error was reported.
+        """
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if ctx.params.get("debug") or not _is_mendable(error):
+                raise
+            typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+            typer.echo(str(error), err=True)
+            raise typer.Exit(USER_ERROR_EXIT_CODE) from error
+
+
+def echo_warning(message: str) -> None:
+    """Show a warning on stderr.
+
+    Args:
+        message: One or more whole sentences.
+    """
+    typer.secho("Warning: ", fg="yellow", bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
+
+
+def stdout_console() -> Console:
+    """Make the console that tables are printed on.
+
+    Returns:
+        A console on stdout, as wide as the terminal, and wide when there is none.
+    """
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def _is_mendable(error: Exception) -> bool:
+    # An error of that class cannot come from where its module is not loaded, and loading it takes seconds.
+    if "lightning.fabric.utilities.exceptions" not in sys.modules:
+        return False
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    return isinstance(error, MisconfigurationException)

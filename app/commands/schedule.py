@@ -1,0 +1,80 @@
+"""``phasewire schedule``: write a schedule to edit, and check one that was edited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phasewire.app.commands.reporting import stdout_console
+from phasewire.app.commands.wiring import InitArgs, OnCpu, container_from, model_from_text
+
+__all__ = ["schedule_app"]
+
+schedule_app = typer.Typer(no_args_is_help=True, help="Write a schedule to edit, and check one that was edited.")
+
+
+@schedule_app.command()
+def generate(
+    model: Annotated[
+        str, typer.Argument(metavar="CLASS_PATH", help="The model: pkg.module.Class or pkg.module:Class.")
+    ],
+    init_args: InitArgs = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write; by default `ClassName_ft_schedule.yaml`. An existing file with other content is "
+            "kept, and a numbered name taken.",
+            show_default=False,
+        ),
+    ] = None,
+    on_cpu: OnCpu = False,
+) -> None:
+    """Write the default schedule of a model: two parameters a phase, last layers first.
+
+    Example: `phasewire schedule generate my_project.models.Classifier --init-args '{width: 64}'`
+    """
+    from phasewire.app.plan import build_model
+    from phasewire.app.schedule.files import save_schedule
+    from phasewire.app.schedule.generate import generate_default
+
+    built = build_model(model_from_text(model, init_args), on_meta=not on_cpu)
+    schedule = generate_default([name for name, _ in built.named_parameters()])
+    written = save_schedule(schedule, output or Path(f"{type(built).__name__}_ft_schedule.yaml"))
+    typer.echo(f"Wrote {written}: {len(schedule.phases)} phases.")
+
+
+@schedule_app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The schedule file.")],
+    model: Annotated[str, typer.Option(metavar="CLASS_PATH", help="The model: pkg.module.Class or pkg.module:Class.")],
+    init_args: InitArgs = None,
+    on_cpu: OnCpu = False,
+) -> None:
+    """Check a schedule file against a model, and show its phases.
+
+    Example: `phasewire schedule validate my.yaml --model my_project.models.Classifier`
+    """
+    from phasewire.app.plan import build_model, plan_schedule
+    from phasewire.app.schedule.files import load_schedule
+
+    schedule = load_schedule(file)
+    container = container_from(None)
+    plan = plan_schedule(
+        build_model(model_from_text(model, init_args), on_meta=not on_cpu),
+        schedule,
+        container.settings().scheduler,
+        container.validator(),
+    )
+    stdout_console().print(plan.table())
+    for warning in plan.warnings:
+        typer.echo(f"Warning: {warning}")
+    left_out = plan.total - plan.phases[-1].thawed
+    typer.echo(
+        f"{file} is valid for {plan.model}: {len(plan.phases)} phases, "
+        + (f"{left_out:,} of {plan.total:,} parameters are never thawed." if left_out else "every parameter is thawed.")
+    )

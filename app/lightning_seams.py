@@ -1,0 +1,248 @@
+"""Every place where Phasewire touches a private name of Lightning or torch, for lightning 2.6.6 and torch 2.13.0.
+
+Each function says which private name it uses and why no public one serves. ``tests/app/test_lightning_seams.py`` fails
+when one of them changes; ``tests/app/test_seam_call_order.py`` records the order in which Lightning calls the methods
+that :class:`StrategySeam` shadows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from lightning.pytorch.strategies import Strategy
+    from torch.optim.lr_scheduler import LRScheduler
+
+__all__ = [
+    "StrategySeam",
+    "callbacks_of",
+    "is_metric_synchronised",
+    "loading_checkpoint",
+    "move_checkpoints_last",
+    "replace_callbacks",
+    "restart_lr_scheduler",
+    "restore_model_state",
+    "restore_optimizer_state",
+    "strategy_flag",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StrategySeam:
+    """Shadows methods of one strategy instance until the strategy is torn down.
+
+    Lightning calls these methods on the instance, on every path on which a checkpoint is written or read while a
+    Trainer runs, and calls ``setup`` once the module is complete (after its ``setup`` and ``configure_model``) and
+    before it is wrapped and optimizers are made. ``teardown`` is the one method that Lightning also calls after an
+    exception, so the methods are put back there; ``on_fit_end`` and the callbacks' ``teardown`` come later.
+
+    Seams and shadows of other tools may be stacked on one strategy; each takes off its own.
+
+    Args:
+        strategy: The strategy of the running Trainer.
+        replacements: Name of a method of the strategy, other than ``teardown``, to what is called instead.
+
+    Raises:
+        AttributeError: The strategy has no method of that name.
+    """
+
+    # Any: the replaced methods have different signatures and results.
+    def __init__(self, strategy: Strategy, replacements: Mapping[str, Callable[..., Any]]) -> None:
+        self.strategy = strategy
+        self.setup: Callable[..., Any] = strategy.setup
+        self.save_checkpoint: Callable[..., Any] = strategy.save_checkpoint
+        self.load_checkpoint: Callable[..., Any] = strategy.load_checkpoint
+        self.load_model_state_dict: Callable[..., Any] = strategy.load_model_state_dict
+        self.lightning_module_state_dict: Callable[..., Any] = strategy.lightning_module_state_dict
+        self._teardown = strategy.teardown
+        self._removed = False
+        self._shadows = {name: self._shadow(name, replacement) for name, replacement in replacements.items()}
+        self._shadows["teardown"] = self._tear_down
+        attributes = vars(strategy)
+        self._shadowed_before = {name: attributes[name] for name in self._shadows if name in attributes}
+        attributes.update(self._shadows)
+
+    def remove(self) -> None:
+        """Put back what was there before; does nothing the second time."""
+        self._removed = True
+        attributes = vars(self.strategy)
+        for name, shadow in self._shadows.items():
+            # What another tool has put over ours since is that tool's to take off.
+            if attributes.get(name) is not shadow:
+                continue
+            del attributes[name]
+            if name in self._shadowed_before:
+                attributes[name] = self._shadowed_before[name]
+
+    def _shadow(self, name: str, replacement: Callable[P, R]) -> Callable[P, R]:
+        original: Callable[P, R] = getattr(self.strategy, name)
+
+        # A tool that took this shadow for the strategy's own method may put it back when the run is over.
+        def shadow(*args: P.args, **kwargs: P.kwargs) -> R:
+            return (original if self._removed else replacement)(*args, **kwargs)
+
+        return shadow
+
+    def _tear_down(self) -> None:
+        # Removed first, so that stacked shadows come off in the reverse of the order they were put on.
+        self.remove()
+        self._teardown()
+
+
+def strategy_flag(trainer: pl.Trainer) -> str | None:
+    """Give the strategy flag where Lightning kept it as a string, such as ``"ddp_find_unused_parameters_true"``.
+
+    Uses ``trainer._accelerator_connector._strategy_flag``: the registry builds the same class for many flags, and the
+    instance does not remember which one it was built for.
+
+    Args:
+        trainer: The running Trainer.
+
+    Returns:
+        The flag, or ``None`` when the Trainer was given a strategy instance.
+    """
+    flag = trainer._accelerator_connector._strategy_flag
+    return flag if isinstance(flag, str) else None
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """Give a Trainer's callbacks, with their type: its connector sets the attribute where type checkers do not look.
+
+    Args:
+        trainer: The Trainer.
+
+    Returns:
+        The Trainer's own list.
+    """
+    callbacks: list[pl.Callback] = vars(trainer)["callbacks"]
+    return callbacks
+
+
+def replace_callbacks(trainer: pl.Trainer, callbacks: list[pl.Callback]) -> None:
+    """Give a Trainer another list of callbacks.
+
+    Args:
+        trainer: The Trainer.
+        callbacks: The new list; Lightning may be iterating over the old one, which stays as it is.
+    """
+    vars(trainer)["callbacks"] = callbacks
+
+
+def move_checkpoints_last(callbacks: list[pl.Callback]) -> list[pl.Callback]:
+    """Order callbacks as the Trainer does: checkpoint callbacks last, so that they save what the others decided.
+
+    Uses ``_CallbackConnector._reorder_callbacks``: callbacks added after the Trainer was made must obey the same rule.
+
+    Args:
+        callbacks: The Trainer's callbacks.
+
+    Returns:
+        A new list.
+    """
+    from lightning.pytorch.trainer.connectors.callback_connector import _CallbackConnector
+
+    return _CallbackConnector._reorder_callbacks(callbacks)
+
+
+def is_metric_synchronised(trainer: pl.Trainer, monitor: str) -> bool:
+    """Tell whether a metric logged during a fit holds the same value on every process.
+
+    Uses the ``_results`` of the training and of the validation loop, and ``_forked_name`` of each: only the result
+    collections know whether a value was logged with ``sync_dist``. ``trainer._results`` would do for one loop at a
+    time: in ``on_train_epoch_end`` it no longer holds what validation logged.
+
+    Args:
+        trainer: The running Trainer.
+        monitor: A name under which ``trainer.callback_metrics`` gives the metric, such as ``"loss_epoch"``.
+
+    Returns:
+        ``False`` only if there are several processes and the metric is a plain value logged without ``sync_dist``.
+    """
+    if trainer.world_size == 1:
+        return True
+    training = trainer.fit_loop.epoch_loop
+    return all(
+        metric.meta.sync.should or not metric.is_tensor
+        for results in (training._results, training.val_loop._results)
+        for metric in results.result_metrics
+        if any(monitor in results._forked_name(metric, on_step) for on_step in (False, True))
+    )
+
+
+def restart_lr_scheduler(scheduler: LRScheduler) -> None:
+    """Let an lr scheduler compute the rates of its first step again, after its groups were rebuilt.
+
+    Uses ``LRScheduler._initial_step``: ``step()`` alone would warn that it ran before the optimizer.
+
+    Args:
+        scheduler: A scheduler whose ``base_lrs`` fit the optimizer's groups.
+    """
+    scheduler.last_epoch = -1
+    scheduler._initial_step()
+
+
+# Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
+@contextmanager
+def loading_checkpoint(trainer: pl.Trainer, path: str) -> Iterator[dict[str, Any]]:
+    """Read a checkpoint as ``fit(ckpt_path=...)`` would, and release it when done.
+
+    Uses ``trainer._checkpoint_connector``: its public ``restore`` also restores callbacks and loops, which must go on
+    from where they are when a phase ends. Under ``ModelParallelStrategy`` reading is loading: the weights and the
+    optimizers' state are in place when the block is entered, and the module must be sharded before.
+
+    Args:
+        trainer: The running Trainer.
+        path: The checkpoint to read; it goes through ``strategy.load_checkpoint``.
+
+    Yields:
+        The loaded checkpoint.
+    """
+    connector = trainer._checkpoint_connector
+    resumed_from = connector._ckpt_path
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        _reshard(trainer.lightning_module)
+    try:
+        connector.resume_start(path, weights_only=False)
+        yield connector._loaded_checkpoint
+        # Only after success: it reports that all was restored, and waits for the other processes.
+        connector.resume_end()
+    finally:
+        connector._loaded_checkpoint = {}
+        connector._ckpt_path = resumed_from
+
+
+def _reshard(module: pl.LightningModule) -> None:
+    """Shard the parts that a forward pass without a backward pass, as in validation, left whole."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
+def restore_model_state(trainer: pl.Trainer) -> None:
+    """Load the module's state from the checkpoint of :func:`loading_checkpoint`, and the precision plugin's.
+
+    Args:
+        trainer: The running Trainer.
+    """
+    trainer._checkpoint_connector.restore_model()
+    trainer._checkpoint_connector.restore_precision_plugin_state()
+
+
+def restore_optimizer_state(trainer: pl.Trainer) -> None:
+    """Load optimizer and lr-scheduler state from the checkpoint of :func:`loading_checkpoint`.
+
+    Args:
+        trainer: The running Trainer, whose optimizers have the groups that the checkpoint was written with.
+    """
+    if trainer.state.fn == TrainerFn.FITTING:
+        trainer._checkpoint_connector.restore_optimizers_and_schedulers()

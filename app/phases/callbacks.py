@@ -1,0 +1,215 @@
+"""The two callbacks the scheduler works with: early stopping that ends a phase, and checkpoints that know theirs.
+
+Both are plain Lightning callbacks in every other respect, and take the same arguments.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+
+from phasewire.adapters.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import lightning.pytorch as pl
+
+__all__ = ["FTSCheckpoint", "FTSEarlyStopping", "Phases"]
+
+
+class Phases(Protocol):
+    """What the two callbacks ask of the scheduler."""
+
+    @property
+    def curr_depth(self) -> int:
+        """The phase being trained, from 0."""
+
+    @property
+    def depth_remaining(self) -> int:
+        """How many phases are still to come."""
+
+
+class FTSEarlyStopping(EarlyStopping):
+    """Early stopping whose patience ends the phase, and in the last phase the training.
+
+    Only patience moves on to the next phase. A reached ``stopping_threshold`` or ``divergence_threshold``, or a metric
+    that is not finite, stops the training in any phase, as it does with Lightning's own callback.
+
+    Attributes:
+        es_phase_complete: The patience of the current phase is used up.
+        final_phase: No phase is to come, so patience ends the training.
+    """
+
+    es_phase_complete: bool = False
+    _phases: Phases | None = None
+
+    @property
+    def final_phase(self) -> bool:
+        """Whether the phase being trained is the last one."""
+        return self._phases is None or self._phases.depth_remaining == 0
+
+    def connect(self, phases: Phases) -> None:
+        """Take the scheduler whose phases this callback ends.
+
+        Args:
+            phases: The :class:`~phasewire.app.FinetuningScheduler`.
+        """
+        self._phases = phases
+
+    def begin_run(self) -> None:
+        """Forget that a phase of an earlier fit was complete."""
+        self.es_phase_complete = False
+
+    def begin_phase(self) -> None:
+        """Start counting anew. The best score stays: a phase must improve on what came before."""
+        self.es_phase_complete = False
+        self.wait_count = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to train without a scheduler.
+
+        Raises:
+            ConfigError: The Trainer has no :class:`~phasewire.app.FinetuningScheduler`.
+        """
+        super().on_fit_start(trainer, pl_module)
+        _require_scheduler(self, self._phases)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the metric where Lightning's callback checks it."""
+        self._check(trainer, lambda: super(FTSEarlyStopping, self).on_train_epoch_end(trainer, pl_module))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the metric where Lightning's callback checks it."""
+        self._check(trainer, lambda: super(FTSEarlyStopping, self).on_validation_end(trainer, pl_module))
+
+    def _check(self, trainer: pl.Trainer, check: Callable[[], None]) -> None:
+        stopping_before = trainer.should_stop
+        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        try:
+            check()
+        except RuntimeError as error:
+            if self.monitor in trainer.callback_metrics:
+                raise
+            raise _never_logged(self, self.monitor, trainer) from error
+        if self.final_phase or stopping_before or not trainer.should_stop:
+            return
+        # Lightning lets any process stop all of them, but only the process that decided knows its reason.
+        patient = self.stopping_reason in (EarlyStoppingReason.NOT_STOPPED, EarlyStoppingReason.PATIENCE_EXHAUSTED)
+        if trainer.strategy.reduce_boolean_decision(patient, all=True):
+            trainer.should_stop = False
+            self.stopped_epoch = 0
+            self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+            self.stopping_reason_message = None
+            self.es_phase_complete = True
+
+    # Any: the type Lightning gives the state of a callback.
+    def state_dict(self) -> dict[str, Any]:
+        """Add the end of the phase to Lightning's state, for a resume between it and the next epoch."""
+        return {**super().state_dict(), "es_phase_complete": self.es_phase_complete}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` saved."""
+        super().load_state_dict(state_dict)
+        self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
+
+
+class FTSCheckpoint(ModelCheckpoint):
+    """A model checkpoint that records the phase it was taken in; ``restore_best`` reads the best one between phases.
+
+    Attributes:
+        current_ckpt_depth: The phase of the newest checkpoint.
+        best_ckpt_depth: The phase of the best checkpoint, which may be an earlier one.
+    """
+
+    current_ckpt_depth: int = 0
+    best_ckpt_depth: int = 0
+    _phases: Phases | None = None
+    _best_path_seen: str = ""
+
+    def connect(self, phases: Phases) -> None:
+        """Take the scheduler whose phases are recorded.
+
+        Args:
+            phases: The :class:`~phasewire.app.FinetuningScheduler`.
+        """
+        self._phases = phases
+
+    def watch(self, monitor: str, mode: str) -> None:
+        """Monitor a metric, where none was monitored before.
+
+        Args:
+            monitor: The name of the metric.
+            mode: ``"min"`` or ``"max"``: which values are better.
+        """
+        self.monitor = monitor
+        self.mode = mode
+        self.kth_value = ModelCheckpoint(monitor=monitor, mode=mode).kth_value
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to train without a scheduler.
+
+        Raises:
+            ConfigError: The Trainer has no :class:`~phasewire.app.FinetuningScheduler`.
+        """
+        super().on_fit_start(trainer, pl_module)
+        _require_scheduler(self, self._phases)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save where Lightning's callback saves."""
+        self._save(trainer, lambda: super(FTSCheckpoint, self).on_train_epoch_end(trainer, pl_module))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save where Lightning's callback saves."""
+        self._save(trainer, lambda: super(FTSCheckpoint, self).on_validation_end(trainer, pl_module))
+
+    def _save(self, trainer: pl.Trainer, save: Callable[[], None]) -> None:
+        try:
+            save()
+        except MisconfigurationException as error:
+            if self.monitor is None or self.monitor in trainer.callback_metrics:
+                raise
+            raise _never_logged(self, self.monitor, trainer) from error
+
+    # Any: the type Lightning gives the state of a callback.
+    def state_dict(self) -> dict[str, Any]:
+        """Add the phases of the newest and the best checkpoint to Lightning's state."""
+        if self._phases is not None:
+            self.current_ckpt_depth = self._phases.curr_depth
+        if self.best_model_path != self._best_path_seen:
+            self._best_path_seen = self.best_model_path
+            self.best_ckpt_depth = self.current_ckpt_depth
+        return {
+            **super().state_dict(),
+            "current_ckpt_depth": self.current_ckpt_depth,
+            "best_ckpt_depth": self.best_ckpt_depth,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` saved."""
+        super().load_state_dict(state_dict)
+        self.current_ckpt_depth = int(state_dict.get("current_ckpt_depth", 0))
+        self.best_ckpt_depth = int(state_dict.get("best_ckpt_depth", 0))
+        self._best_path_seen = self.best_model_path
+
+
+def _require_scheduler(callback: pl.Callback, phases: Phases | None) -> None:
+    if phases is None:
+        name = type(callback).__name__
+        raise ConfigError(
+            f"{name} is in a Trainer that has no FinetuningScheduler.",
+            remedy=f"Add a FinetuningScheduler to the callbacks, or use Lightning's own callback instead of {name}.",
+        )
+
+
+def _never_logged(callback: pl.Callback, monitor: str, trainer: pl.Trainer) -> ConfigError:
+    logged = sorted(trainer.callback_metrics)
+    listed = ", ".join(map(repr, logged)) if logged else "none"
+    return ConfigError(
+        f"{type(callback).__name__} monitors {monitor!r}, which the module never logged. Logged metrics: {listed}. "
+        f"{did_you_mean(monitor, logged)}".rstrip(),
+        remedy=f"Log it in the module (self.log({monitor!r}, ...)) or set monitor= to a metric that is logged.",
+    )

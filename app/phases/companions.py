@@ -1,0 +1,189 @@
+"""Finds, converts or adds the early-stopping and checkpoint callbacks that a schedule needs.
+
+A plain callback of the user is converted in place: it stays the same object with every setting it had, so that
+``checkpoint.best_model_path`` can be read from the variable it was assigned to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+
+from phasewire.adapters import rank_zero
+from phasewire.adapters.errors import ConfigError
+from phasewire.app.lightning_seams import callbacks_of, move_checkpoints_last, replace_callbacks
+from phasewire.app.phases.callbacks import FTSCheckpoint, FTSEarlyStopping, Phases
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+__all__ = ["Companions", "find_companions"]
+
+_DEFAULT_MONITOR: Final = "val_loss"
+
+_C = TypeVar("_C", bound=Callback)
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """The callbacks a run works with."""
+
+    early_stopping: FTSEarlyStopping | None
+    """Ends phases; ``None`` when only epochs do."""
+    checkpoint: FTSCheckpoint | None
+    """Knows the best checkpoint; ``None`` when none is restored and the user has no checkpoint callback."""
+    added: tuple[Callback, ...]
+    """Those that were not in the Trainer before; nobody has called their ``setup`` yet."""
+
+    def begin_run(self, phases: Phases, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set up what was added, and connect all of them to the scheduler of a fit that begins.
+
+        Args:
+            phases: The :class:`~phasewire.app.FinetuningScheduler`.
+            trainer: The running Trainer.
+            pl_module: The module being tuned.
+        """
+        for callback in self.added:
+            callback.setup(trainer, pl_module, TrainerFn.FITTING)
+        if self.checkpoint is not None:
+            self.checkpoint.connect(phases)
+        if self.early_stopping is not None:
+            self.early_stopping.connect(phases)
+            self.early_stopping.begin_run()
+
+
+def find_companions(trainer: pl.Trainer, *, epoch_transitions_only: bool, restore_best: bool) -> Companions:
+    """Give the Trainer the callbacks that the schedule needs, keeping the user's own.
+
+    Args:
+        trainer: The Trainer whose ``callbacks`` are searched and extended.
+        epoch_transitions_only: Phases end by epochs alone, so early stopping has no part in the run.
+        restore_best: The best checkpoint is restored between phases, so there must be one.
+
+    Returns:
+        The callbacks to work with.
+
+    Raises:
+        ConfigError: There are several candidates, or the checkpoint callback cannot give a best checkpoint.
+    """
+    callbacks = list(callbacks_of(trainer))
+    checkpoint = _existing_checkpoint(callbacks)
+    early_stopping = None if epoch_transitions_only else _existing_early_stopping(callbacks)
+    if epoch_transitions_only:
+        callbacks = _without_early_stopping(callbacks)
+    added: list[Callback] = []
+    if early_stopping is None and not epoch_transitions_only:
+        monitor, mode = _monitor_of(checkpoint, "FTSEarlyStopping")
+        early_stopping = FTSEarlyStopping(monitor=monitor, mode=mode)
+        added.append(early_stopping)
+    if restore_best:
+        checkpoint = checkpoint or _new_checkpoint(trainer, early_stopping, added)
+        if checkpoint.monitor is None:
+            checkpoint.watch(*_monitor_of(early_stopping, "FTSCheckpoint"))
+        _require_best_checkpoint(checkpoint)
+    # A new list: Lightning is iterating over the old one, to call every callback's setup.
+    replace_callbacks(trainer, move_checkpoints_last([*callbacks, *added]))
+    return Companions(early_stopping, checkpoint, tuple(added))
+
+
+def _only(callbacks: list[Callback], kind: type[_C]) -> _C | None:
+    found = [callback for callback in callbacks if isinstance(callback, kind)]
+    if len(found) > 1:
+        raise ConfigError(
+            f"The Trainer has {len(found)} {kind.__name__} callbacks, so it is not clear which one the schedule obeys.",
+            where="Trainer(callbacks=...)",
+            remedy=f"Keep one; the others can be {kind.__base__.__name__ if kind.__base__ else kind.__name__}.",
+        )
+    return found[0] if found else None
+
+
+def _existing_early_stopping(callbacks: list[Callback]) -> FTSEarlyStopping | None:
+    ready = _only(callbacks, FTSEarlyStopping)
+    candidates = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
+    if ready or not candidates:
+        return ready
+    if len(candidates) > 1 or type(candidates[0]) is not EarlyStopping:
+        names = ", ".join(f"{type(callback).__name__}(monitor={callback.monitor!r})" for callback in candidates)
+        raise ConfigError(
+            f"It is not clear which early stopping ends a phase: the Trainer has {names}.",
+            where="Trainer(callbacks=...)",
+            remedy="Make one of them an FTSEarlyStopping (or a subclass of it); the others then end the training.",
+        )
+    return _converted(candidates[0], FTSEarlyStopping)
+
+
+def _existing_checkpoint(callbacks: list[Callback]) -> FTSCheckpoint | None:
+    ready = _only(callbacks, FTSCheckpoint)
+    if ready:
+        return ready
+    plain = [callback for callback in callbacks if type(callback) is ModelCheckpoint]
+    monitored = [callback for callback in plain if callback.monitor is not None and callback.save_top_k != 0]
+    # A callback without a monitor that saves by steps or by time is there for recovery, and stays as it is.
+    default = [callback for callback in plain if _is_like_trainer_default(callback)]
+    for candidate in (*monitored, *default):
+        return _converted(candidate, FTSCheckpoint)
+    return None
+
+
+def _is_like_trainer_default(callback: ModelCheckpoint) -> bool:
+    untouched = ModelCheckpoint()
+    return callback.state_key == untouched.state_key and callback.save_top_k == untouched.save_top_k
+
+
+def _converted(callback: Callback, kind: type[_C]) -> _C:
+    rank_zero.info(f"{type(callback).__name__} now works phase by phase, as {kind.__name__}; its settings are kept.")
+    callback.__class__ = kind
+    if not isinstance(callback, kind):
+        raise TypeError(f"{type(callback).__name__} was not converted to {kind.__name__}.")
+    return callback
+
+
+def _without_early_stopping(callbacks: list[Callback]) -> list[Callback]:
+    kept = [callback for callback in callbacks if not isinstance(callback, EarlyStopping)]
+    if len(kept) < len(callbacks):
+        rank_zero_warn(
+            "epoch_transitions_only=True, so the EarlyStopping callback was removed from the Trainer: phases end by "
+            "their max_transition_epoch alone. Leave epoch_transitions_only off to use both."
+        )
+    return kept
+
+
+def _monitor_of(source: ModelCheckpoint | EarlyStopping | None, wanted_by: str) -> tuple[str, str]:
+    if source is not None and source.monitor is not None:
+        return source.monitor, source.mode
+    rank_zero_warn(
+        f"No callback says which metric to monitor, so {wanted_by} monitors {_DEFAULT_MONITOR!r}. Add an "
+        "FTSEarlyStopping or FTSCheckpoint with monitor= to the Trainer's callbacks to choose another."
+    )
+    return _DEFAULT_MONITOR, "min"
+
+
+def _new_checkpoint(trainer: pl.Trainer, early_stopping: EarlyStopping | None, added: list[Callback]) -> FTSCheckpoint:
+    if not any(isinstance(callback, Checkpoint) for callback in callbacks_of(trainer)):
+        raise ConfigError(
+            "restore_best=True needs checkpoints, and the Trainer has no checkpoint callback.",
+            where="Trainer(enable_checkpointing=False)",
+            remedy="Set restore_best=False, or let the Trainer save checkpoints.",
+        )
+    monitor, mode = _monitor_of(early_stopping, "FTSCheckpoint")
+    checkpoint = FTSCheckpoint(monitor=monitor, mode=mode)
+    added.append(checkpoint)
+    return checkpoint
+
+
+def _require_best_checkpoint(checkpoint: FTSCheckpoint) -> None:
+    problems = []
+    if checkpoint.save_top_k == 0:
+        problems.append("save_top_k=0 keeps no best checkpoint")
+    if checkpoint.save_weights_only:
+        problems.append("save_weights_only=True leaves out the optimizer's state")
+    if problems:
+        raise ConfigError(
+            f"restore_best=True restores the best checkpoint between phases, but {' and '.join(problems)}.",
+            where=type(checkpoint).__name__,
+            remedy="Change the checkpoint callback, or set restore_best=False.",
+        )

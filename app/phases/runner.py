@@ -1,0 +1,325 @@
+"""Trains one module through one schedule: thaws phases, keeps the optimizer in line, and decides when to move on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiplicativeLR,
+    MultiStepLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
+
+from phasewire.adapters import rank_zero
+from phasewire.adapters.errors import AdapterError, ConfigError, did_you_mean
+from phasewire.app.phases.param_groups import (
+    LearningRates,
+    add_phase_groups,
+    group_names,
+    rebuild_groups,
+    restart_with_groups,
+)
+from phasewire.app.phases.restore import restore_best
+from phasewire.app.phases.state import PhaseState
+from phasewire.app.phases.strategy_support import support_for
+from phasewire.app.phases.thaw import resume_running_stats
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+    from phasewire.adapters.base import StrategyAdapter
+    from phasewire.app.phases.companions import Companions
+    from phasewire.app.schedule.validate import ResolvedSchedule
+    from phasewire.app.settings import SchedulerSettings
+
+__all__ = ["SUPPORTED_LR_SCHEDULERS", "PhaseRunner"]
+
+#: Schedulers, with their subclasses, whose per-group state is known to be kept in line when groups are added.
+SUPPORTED_LR_SCHEDULERS = (
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiplicativeLR,
+    MultiStepLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
+
+
+class PhaseRunner:
+    """Takes a module through the phases of a resolved schedule during one fit.
+
+    Args:
+        trainer: The Trainer that fits.
+        module: The module being tuned; it is complete and frozen.
+        adapter: The connected adapter.
+        schedule: The resolved schedule.
+        settings: The settings of the scheduler.
+        companions: The callbacks the run works with.
+    """
+
+    def __init__(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        adapter: StrategyAdapter,
+        schedule: ResolvedSchedule,
+        settings: SchedulerSettings,
+        companions: Companions,
+    ) -> None:
+        self.schedule = schedule
+        self._trainer = trainer
+        self._module = module
+        self._adapter = adapter
+        self._settings = settings
+        self._companions = companions
+        self._support = support_for(trainer.strategy)
+        self._state = PhaseState()
+
+    # -- what it knows -------------------------------------------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """The phase being trained, from 0."""
+        return self._state.depth
+
+    @property
+    def final_depth(self) -> int:
+        """The last phase that will be trained: the schedule's, unless ``max_depth`` comes before it."""
+        wanted = self._settings.max_depth
+        return self.schedule.final_depth if wanted == -1 else min(wanted, self.schedule.final_depth)
+
+    def snapshot(self) -> PhaseState:
+        """Give the state to store in a checkpoint.
+
+        Returns:
+            The state, with the groups the optimizer has now.
+        """
+        optimizers = self._trainer.optimizers
+        return PhaseState(
+            depth=self._state.depth,
+            started_at_epoch=self._state.started_at_epoch,
+            groups=group_names(optimizers[0], self._named_parameters()) if optimizers else [],
+            phases=[list(phase.params) for phase in self.schedule.phases],
+        )
+
+    # -- the beginning of a fit ----------------------------------------------------------------------------------
+
+    def thaw_phase_zero(self) -> None:
+        """Thaw the parameters the first phase trains."""
+        self._thaw(0, init_thaw=True)
+
+    def extend_max_epochs(self) -> None:
+        """Let the last phase run to the highest epoch of the schedule, when it has one of its own.
+
+        That the greater of ``max_epochs`` and the schedule's epochs rules is the documented behaviour of FTS.
+        """
+        epochs = [phase.max_transition_epoch for phase in self.schedule.phases[: self.final_depth + 1]]
+        limit = self._trainer.max_epochs
+        if epochs[-1] < 0 or limit is None or limit < 0 or max(epochs) <= limit:
+            return
+        rank_zero.info(f"max_epochs was raised from {limit} to {max(epochs)}, the last epoch of the schedule.")
+        self._trainer.fit_loop.max_epochs = max(epochs)
+
+    def check_optimizer(self) -> None:
+        """Make sure that groups can be added to what the module configured.
+
+        Raises:
+            ConfigError: There is not exactly one optimizer, or an lr scheduler whose groups cannot be kept in line.
+        """
+        optimizers = self._trainer.optimizers
+        if len(optimizers) != 1:
+            raise ConfigError(
+                f"The module configures {len(optimizers)} optimizers; a schedule adds its phases to exactly one.",
+                where=f"{type(self._module).__name__}.configure_optimizers",
+                remedy="Return one optimizer; groups in it can have different options.",
+            )
+        for scheduler in self._schedulers():
+            if not isinstance(scheduler, SUPPORTED_LR_SCHEDULERS) and not self._settings.allow_untested:
+                supported = ", ".join(kind.__name__ for kind in SUPPORTED_LR_SCHEDULERS)
+                raise ConfigError(
+                    f"{type(scheduler).__name__} keeps a state for every parameter group that cannot be kept in line "
+                    "when a phase adds groups.",
+                    where=f"{type(self._module).__name__}.configure_optimizers",
+                    remedy=f"Use one of {supported}, a subclass of one, or set allow_untested=True.",
+                )
+
+    def check_phase_zero(self) -> None:
+        """See that the optimizer holds the parameters of phase 0 and no others, and mend or report it if not."""
+        scheduled = set(self._module_names(0))
+        held = [name for names in group_names(self._optimizer, self._named_parameters()) for name in names]
+        if len(held) == len(scheduled) and set(held) == scheduled:
+            return
+        if self._settings.enforce_phase0_params:
+            self._adapter.phase0_optimizer_override()
+            rank_zero.info(
+                "The optimizer was made to hold the parameters of phase 0 and no others. To configure it so yourself, "
+                "give it only parameters that require a gradient."
+            )
+            return
+        extra = self._readable(name for name in held if name not in scheduled)
+        missing = self._readable(scheduled.difference(held))
+        rank_zero_warn(
+            "The optimizer does not hold exactly the parameters of phase 0, and enforce_phase0_params=False leaves it "
+            f"so. Not in phase 0: {extra or 'none'}. Not in the optimizer: {missing or 'none'}."
+        )
+
+    def rebuild_phase_zero_groups(self) -> None:
+        """Make the optimizer hold the parameters of phase 0 and no others."""
+        names = self._module_names(0)
+        wanted = frozenset(names)
+        for name, parameter in self._module.named_parameters():
+            # The module may have thawed more than phase 0 while it configured the optimizer.
+            parameter.requires_grad = name in wanted
+        restart_with_groups(
+            self._optimizer, self._schedulers(), self._named_parameters(), names, no_decay=self._no_decay
+        )
+
+    def resume(self, saved: PhaseState) -> None:
+        """Go to the phase a checkpoint was written in; Lightning then loads the states of optimizer and schedulers.
+
+        Args:
+            saved: The state read from the checkpoint.
+
+        Raises:
+            CheckpointError: The module lacks a parameter that the optimizer held.
+        """
+        self._state.depth = saved.depth
+        self._state.started_at_epoch = saved.started_at_epoch
+        self.thaw_to_depth()
+        rebuild_groups(self._optimizer, self._schedulers(), self._named_parameters(), saved.groups)
+        self._support.after_thaw()
+        rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.")
+
+    # -- from phase to phase -------------------------------------------------------------------------------------
+
+    def phase_is_over(self) -> bool:
+        """Tell whether the next epoch belongs to the next phase; all processes get the same answer.
+
+        Returns:
+            Whether to move on, now that an epoch begins.
+        """
+        epoch = self._trainer.current_epoch
+        if self.depth >= self.final_depth or (self.depth > 0 and epoch == self._state.started_at_epoch):
+            return False
+        stopping = self._companions.early_stopping
+        patience_is_over = stopping is not None and stopping.es_phase_complete
+        last_epoch = self.schedule.phases[self.depth].max_transition_epoch
+        return self._support.agree(patience_is_over or 0 <= last_epoch <= epoch)
+
+    def advance(self) -> None:
+        """Move on to the next phase."""
+        self._state.depth += 1
+        self._state.started_at_epoch = self._trainer.current_epoch
+        self.step()
+        if self._companions.early_stopping is not None:
+            self._companions.early_stopping.begin_phase()
+
+    def step(self) -> None:
+        """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
+        newest = LearningRates(self._optimizer, self._schedulers())
+        grouped_to = self._restore_best()
+        for depth in range(grouped_to + 1, self.depth):
+            self._add_groups(depth, self._module_names(depth))
+        newest.put_back(self._optimizer, self._schedulers())
+        thawed = self._thaw(self.depth)
+        self._add_groups(self.depth, thawed)
+        self._support.after_thaw()
+        self._adapter.on_phase_thawed(self.depth)
+        rank_zero.info(
+            f"Phase {self.depth} of {self.final_depth} begins at epoch {self._trainer.current_epoch} with "
+            f"{len(thawed)} parameters thawed."
+        )
+
+    def thaw_to_depth(self, depth: int | None = None) -> None:
+        """Thaw every phase up to a depth.
+
+        Args:
+            depth: The last phase to thaw; the current one by default.
+        """
+        for phase in range((self.depth if depth is None else depth) + 1):
+            self._thaw(phase)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def _restore_best(self) -> int:
+        """Restore the best checkpoint; give the last phase whose groups the optimizer has afterwards."""
+        checkpoint = self._companions.checkpoint
+        if not self._settings.restore_best or checkpoint is None:
+            return self.depth - 1
+        if not checkpoint.best_model_path:
+            rank_zero_warn(
+                f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet. Make phases long "
+                "enough for a validation, or set restore_best=False."
+            )
+            return self.depth - 1
+        state = restore_best(self._trainer, self._adapter, checkpoint.best_model_path, self._named_parameters())
+        return state.depth
+
+    def _thaw(self, depth: int, *, init_thaw: bool = False) -> list[str]:
+        names = self._module_names(depth)
+        self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
+        if not self._settings.frozen_bn_track_running_stats:
+            resume_running_stats(self._module, names)
+        return names
+
+    def _add_groups(self, depth: int, names: Sequence[str]) -> None:
+        lr = self.schedule.phases[depth].lr
+        first_group = self._optimizer.param_groups[0]
+        add_phase_groups(
+            self._optimizer,
+            self._schedulers(),
+            self._named_parameters(),
+            names,
+            lr=first_group.get("initial_lr", first_group["lr"]) if lr is None else lr,
+            no_decay=self._no_decay,
+            apply_lambdas=self._settings.apply_lambdas_new_pgs,
+        )
+
+    def _module_names(self, depth: int) -> list[str]:
+        names = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+        known = self._named_parameters()
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise AdapterError(
+                f"{type(self._adapter).__name__}.fts_optim_transform gave {unknown[0]!r}, which is no parameter of "
+                f"the module. {did_you_mean(unknown[0], known)}".rstrip(),
+                where=f"phase {depth}",
+                remedy="The hook must give names of pl_module.named_parameters().",
+            )
+        return names
+
+    # -- what it works on ----------------------------------------------------------------------------------------
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        return self._trainer.optimizers[0]
+
+    def _schedulers(self) -> list[LRScheduler]:
+        return [config.scheduler for config in self._trainer.lr_scheduler_configs]
+
+    def _named_parameters(self) -> dict[str, Parameter]:
+        return dict(self._module.named_parameters())
+
+    @property
+    def _no_decay(self) -> Sequence[str] | None:
+        # Any module may define it: the names (or parts of names) that get no weight decay.
+        return getattr(self._module, "no_decay", None)
+
+    def _readable(self, names: Iterable[str]) -> str:
+        return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))

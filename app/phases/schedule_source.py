@@ -1,0 +1,158 @@
+"""Where the schedule of a fit comes from: the user's file, dict or object, or one generated for the module."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phasewire.adapters import rank_zero
+from phasewire.adapters.errors import AdapterError, ScheduleError
+from phasewire.app.schedule.files import load_schedule, save_schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import lightning.pytorch as pl
+
+    from phasewire.adapters.base import StrategyAdapter
+    from phasewire.app.schedule.model import Schedule
+    from phasewire.app.schedule.validate import ResolvedSchedule
+    from phasewire.app.settings import SchedulerSettings
+
+__all__ = ["generate_schedule_file", "log_folder", "obtain_schedule", "refuse_reinitialisation", "save_repaired_schedule", "save_used_schedule"]
+
+
+def log_folder(trainer: pl.Trainer, wanted: str | os.PathLike[str] | None) -> str:
+    """Choose the folder for schedules; call it on all ranks.
+
+    Args:
+        trainer: The running Trainer.
+        wanted: The setting ``log_dir``.
+
+    Returns:
+        What is wanted, or else the folder of the first logger, or else ``default_root_dir``.
+    """
+    return os.fspath(wanted) if wanted is not None else trainer.log_dir or trainer.default_root_dir
+
+
+def generate_schedule_file(trainer: pl.Trainer, adapter: StrategyAdapter, folder: str) -> Path | None:
+    """Let the adapter write the default schedule; call it on all ranks.
+
+    Args:
+        trainer: The running Trainer.
+        adapter: The connected adapter.
+        folder: The folder to write to.
+
+    Returns:
+        The path of the file; ``None`` on ranks other than 0.
+
+    Raises:
+        AdapterError: The adapter wrote nothing on rank 0.
+    """
+    path = adapter.gen_ft_schedule(folder)
+    if not trainer.is_global_zero:
+        return None
+    if path is None:
+        raise AdapterError(
+            f"{type(adapter).__name__}.gen_ft_schedule gave no path, so there is no schedule to train.",
+            remedy="Let the hook return the path of the file it wrote, or give ft_schedule.",
+        )
+    rank_zero.info(f"The schedule for {type(trainer.lightning_module).__name__} was written to {os.fspath(path)}.")
+    return Path(path)
+
+
+def obtain_schedule(
+    trainer: pl.Trainer,
+    adapter: StrategyAdapter,
+    given: str | os.PathLike[str] | Mapping[object, object] | Schedule | None,
+    folder: str,
+) -> Schedule:
+    """Load the schedule that was given, or generate one; all ranks get what rank 0 read.
+
+    Args:
+        trainer: The running Trainer.
+        adapter: The connected adapter, which generates the default.
+        given: The setting ``ft_schedule``.
+        folder: The folder a generated schedule is written to.
+
+    Returns:
+        The schedule as it stands in the file.
+
+    Raises:
+        ScheduleError: The schedule cannot be read.
+        AdapterError: None was given, and the adapter generated none.
+    """
+    if given is not None:
+        return load_schedule(given)
+    path = generate_schedule_file(trainer, adapter, folder)
+    schedule = None if path is None else load_schedule(path)
+    shared: Schedule | None = trainer.strategy.broadcast(schedule)
+    if shared is None:
+        raise AdapterError("Rank 0 generated no schedule.", remedy="See the error of rank 0.")
+    return shared
+
+
+def refuse_reinitialisation(settings: SchedulerSettings, schedule: ResolvedSchedule) -> None:
+    """Refuse what a schedule file may ask for and this release does not do, rather than train without it.
+
+    Args:
+        settings: The settings of the scheduler.
+        schedule: The resolved schedule.
+
+    Raises:
+        ScheduleError: A phase, or a setting for all phases, asks for a new optimizer or lr scheduler.
+    """
+    asked = [
+        (f"phase {depth}", key)
+        for depth, phase in enumerate(schedule.phases)
+        for key in ("new_optimizer", "new_lr_scheduler")
+        if getattr(phase, key) is not None
+    ]
+    asked += [
+        ("FinetuningScheduler", key)
+        for key in ("reinit_optim_cfg", "reinit_lr_cfg")
+        if getattr(settings, key) is not None
+    ]
+    if asked:
+        where, key = asked[0]
+        raise ScheduleError(
+            f"{key} asks for a new optimizer or lr scheduler when a phase begins, and this release of Phasewire keeps "
+            "those of the module for all phases.",
+            where=where,
+            remedy=f"Remove {key}; a phase can have its own learning rate (lr).",
+        )
+
+
+def save_repaired_schedule(error: ScheduleError, given: object, folder: str) -> Path | None:
+    """Write the repaired schedule that an error proposes, beside no file that exists.
+
+    Args:
+        error: The error; only one that carries a repaired schedule is acted on.
+        given: The setting ``ft_schedule``; its file name gives the stem.
+        folder: The folder to write to.
+
+    Returns:
+        The path of the file; ``None`` when there is nothing to write.
+    """
+    repaired = getattr(error, "repaired", None)
+    if repaired is None:
+        return None
+    stem = Path(given).stem if isinstance(given, (str, os.PathLike)) else "ft_schedule"
+    path = save_schedule(repaired, Path(folder) / f"{stem}_valid.yaml")
+    rank_zero.info(f"The repaired schedule was written to {path}.")
+    return path
+
+
+def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: str) -> Path:
+    """Keep the schedule of a run beside its logs.
+
+    Args:
+        schedule: The schedule as it was given.
+        module: The module, whose class names the file.
+        folder: The folder to write to.
+
+    Returns:
+        The path of the file.
+    """
+    return save_schedule(schedule, Path(folder) / f"{type(module).__name__}_ft_schedule.yaml")

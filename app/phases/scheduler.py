@@ -1,0 +1,505 @@
+"""The callback that people put into a Trainer: it listens to Lightning and asks its parts."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+
+from phasewire.adapters import rank_zero
+from phasewire.adapters.errors import ConfigError, ScheduleError
+from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
+from phasewire.app.lightning_seams import callbacks_of, is_metric_synchronised, strategy_flag
+from phasewire.app.phases.companions import Companions, find_companions
+from phasewire.app.phases.runner import PhaseRunner
+from phasewire.app.phases.schedule_source import (
+    generate_schedule_file,
+    log_folder,
+    obtain_schedule,
+    refuse_reinitialisation,
+    save_repaired_schedule,
+    save_used_schedule,
+)
+from phasewire.app.phases.state import PhaseState
+from phasewire.app.phases.thaw import freeze
+from phasewire.app.phases.translated_strategy import translate_checkpoints_of
+from phasewire.app.resolver import AdapterResolver
+from phasewire.app.schedule.files import load_schedule, save_schedule
+from phasewire.app.schedule.generate import generate_default
+from phasewire.app.schedule.model import Schedule
+from phasewire.app.schedule.validate import ResolvedSchedule, ScheduleValidator, shared_parameter_names
+from phasewire.app.settings import SchedulerSettings
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from phasewire.adapters.base import CheckpointIO, StrategyAdapter
+    from phasewire.app.lightning_seams import StrategySeam
+
+__all__ = ["FinetuningScheduler"]
+
+# Any: the values of a plain schedule are those of the schedule file.
+PlainSchedule = dict[int, dict[str, Any]]
+
+
+class FinetuningScheduler(Callback):
+    """Thaws a pretrained module phase by phase while Lightning trains it.
+
+    The settings have the names and defaults of the ``finetuning-scheduler`` package. The parts it works with can be
+    given; :class:`phasewire.containers.Container` does so from a YAML file.
+
+    Args:
+        ft_schedule: The schedule: a path, a dict as in the file, or a :class:`~phasewire.app.Schedule`. Without one, a
+            default schedule is generated: two parameters a phase, last layers first.
+        max_depth: The last phase to train, from 0; -1 trains all.
+        base_max_lr: The learning rate of the groups of phases that give none; ``None`` takes that of phase 0.
+        restore_best: Restore the best checkpoint before each new phase.
+        gen_ft_sched_only: Write the default schedule and leave, without training, by ``SystemExit(0)``.
+        epoch_transitions_only: Phases end by ``max_transition_epoch`` alone, without early stopping.
+        reinit_optim_cfg: The optimizer to start every phase after the first with; refused in this release.
+        reinit_lr_cfg: The lr scheduler to start every phase after the first with; refused in this release.
+        strategy_adapter_cfg: The options of the adapter.
+        custom_strategy_adapters: Strategy flag (or ``"auto"``) to adapter: an entry-point name, ``module:Class``,
+            ``module.Class``, or the class.
+        allow_untested: Allow strategies and lr schedulers that are not known to work.
+        apply_lambdas_new_pgs: Multiply the learning rate of new groups by the newest lambda of the lr scheduler.
+        logging_level: The level of Phasewire's loggers.
+        enforce_phase0_params: Make the optimizer hold exactly the parameters of phase 0.
+        frozen_bn_track_running_stats: Let frozen batch norm layers update their running statistics.
+        log_dir: The folder for schedules; by default that of the Trainer's logger.
+        resolver: Chooses the adapter.
+        validator: Resolves the schedule.
+        translator: Passes checkpoints through the adapter.
+
+    Raises:
+        ConfigError: A setting has a wrong type or value.
+    """
+
+    def __init__(
+        self,
+        ft_schedule: str | os.PathLike[str] | dict[Any, Any] | Schedule | None = None,
+        max_depth: int = -1,
+        base_max_lr: float | None = 1e-5,
+        restore_best: bool = True,
+        gen_ft_sched_only: bool = False,
+        epoch_transitions_only: bool = False,
+        reinit_optim_cfg: dict[str, Any] | None = None,
+        reinit_lr_cfg: dict[str, Any] | None = None,
+        strategy_adapter_cfg: dict[str, Any] | None = None,
+        custom_strategy_adapters: dict[str, Any] | None = None,
+        allow_untested: bool = False,
+        apply_lambdas_new_pgs: bool = False,
+        logging_level: int = logging.INFO,
+        enforce_phase0_params: bool = True,
+        frozen_bn_track_running_stats: bool = True,
+        log_dir: str | os.PathLike[str] | None = None,
+        *,
+        resolver: AdapterResolver | None = None,
+        validator: ScheduleValidator | None = None,
+        translator: CheckpointTranslator | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = SchedulerSettings.checked(
+            ft_schedule=ft_schedule,
+            max_depth=max_depth,
+            base_max_lr=base_max_lr,
+            restore_best=restore_best,
+            gen_ft_sched_only=gen_ft_sched_only,
+            epoch_transitions_only=epoch_transitions_only,
+            reinit_optim_cfg=reinit_optim_cfg,
+            reinit_lr_cfg=reinit_lr_cfg,
+            strategy_adapter_cfg=strategy_adapter_cfg,
+            custom_strategy_adapters=custom_strategy_adapters,
+            allow_untested=allow_untested,
+            apply_lambdas_new_pgs=apply_lambdas_new_pgs,
+            logging_level=logging_level,
+            enforce_phase0_params=enforce_phase0_params,
+            frozen_bn_track_running_stats=frozen_bn_track_running_stats,
+            log_dir=log_dir,
+        )
+        logging.getLogger(rank_zero.LOGGER_NAME).setLevel(self.settings.logging_level)
+        self._resolver = resolver or AdapterResolver()
+        self._validator = validator or ScheduleValidator()
+        self._translator = translator or CheckpointTranslator()
+        self._trainer: pl.Trainer | None = None
+        self._adapter: StrategyAdapter | None = None
+        self._seam: StrategySeam | None = None
+        self._begin_run()
+
+    def _begin_run(self) -> None:
+        self._runner: PhaseRunner | None = None
+        self._companions: Companions | None = None
+        self._given: Schedule | None = None
+        self._resolved: ResolvedSchedule | None = None
+        self._plain: PlainSchedule = {}
+        self._saved: PhaseState | None = None
+        self._checked_monitors: set[str] = set()
+
+    # -- what an adapter may use of fts_handle -------------------------------------------------------------------
+
+    @property
+    def trainer(self) -> pl.Trainer:
+        """The Trainer that runs.
+
+        Raises:
+            ConfigError: No Trainer has run yet.
+        """
+        if self._trainer is None:
+            raise ConfigError(
+                "The FinetuningScheduler is not in a running Trainer yet.",
+                remedy="Add it to Trainer(callbacks=[...]) and call fit.",
+            )
+        return self._trainer
+
+    @property
+    def pl_module(self) -> pl.LightningModule:
+        """The module being tuned."""
+        return self.trainer.lightning_module
+
+    @property
+    def strategy_adapter(self) -> StrategyAdapter:
+        """The connected adapter.
+
+        Raises:
+            ConfigError: No Trainer has run yet.
+        """
+        if self._adapter is None:
+            raise ConfigError(
+                "The FinetuningScheduler has no adapter before a Trainer runs.",
+                remedy="Add it to Trainer(callbacks=[...]) and call fit.",
+            )
+        return self._adapter
+
+    @property
+    def ft_schedule(self) -> PlainSchedule:
+        """The schedule as a plain dict, ``params`` expanded once it is valid; empty before a fit."""
+        return self._plain
+
+    @ft_schedule.setter
+    def ft_schedule(self, schedule: PlainSchedule) -> None:
+        self._plain = schedule
+
+    @property
+    def curr_depth(self) -> int:
+        """The phase being trained, from 0."""
+        return 0 if self._runner is None else self._runner.depth
+
+    @property
+    def max_depth(self) -> int:
+        """The last phase that will be trained; the setting, before the schedule is known."""
+        return self.settings.max_depth if self._runner is None else self._runner.final_depth
+
+    @property
+    def depth_remaining(self) -> int:
+        """How many phases are still to come."""
+        return 0 if self._runner is None else self._runner.final_depth - self._runner.depth
+
+    @property
+    def epoch_transitions_only(self) -> bool:
+        """Whether phases end by epochs alone."""
+        return self.settings.epoch_transitions_only
+
+    @property
+    def restore_best(self) -> bool:
+        """Whether the best checkpoint is restored between phases."""
+        return self.settings.restore_best
+
+    @property
+    def log_dir(self) -> str | None:
+        """The folder for schedules; call it on all ranks."""
+        if self._trainer is None:
+            return None if self.settings.log_dir is None else os.fspath(self.settings.log_dir)
+        return log_folder(self._trainer, self.settings.log_dir)
+
+    def freeze_before_training(self, pl_module: pl.LightningModule) -> None:
+        """Freeze every parameter of a module.
+
+        Args:
+            pl_module: The module to freeze.
+        """
+        freeze(pl_module, track_running_stats=self.settings.frozen_bn_track_running_stats)
+
+    def step(self) -> None:
+        """Begin the phase at :attr:`curr_depth`: restore, thaw, extend the optimizer."""
+        self._running().step()
+
+    def thaw_to_depth(self, depth: int | None = None) -> None:
+        """Thaw all phases up to a depth.
+
+        Args:
+            depth: The last phase to thaw; the current one by default.
+        """
+        self._running().thaw_to_depth(depth)
+
+    def should_transition(self, trainer: pl.Trainer) -> bool:
+        """Tell whether the current phase is over, at the start of an epoch.
+
+        Args:
+            trainer: The running Trainer.
+
+        Returns:
+            Whether to move on; the same on all processes.
+        """
+        return self._running().phase_is_over()
+
+    def save_schedule(self, name: str, schedule: PlainSchedule, folder: str | os.PathLike[str]) -> Path | None:
+        """Write a schedule as YAML, on rank 0, over no file with another content.
+
+        Args:
+            name: The name of the file.
+            schedule: Depth to the keys of the schedule file.
+            folder: The folder to write to.
+
+        Returns:
+            The path of the file; ``None`` on other ranks.
+
+        Raises:
+            ScheduleError: The file cannot be written.
+        """
+        return save_schedule(schedule, Path(folder) / name) if self.trainer.is_global_zero else None
+
+    def load_yaml_schedule(self, path: str | os.PathLike[str]) -> PlainSchedule:
+        """Read a schedule file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Depth to the keys of the schedule file.
+
+        Raises:
+            ScheduleError: The file cannot be read, or is no schedule.
+        """
+        return load_schedule(path).to_dict()
+
+    # -- what the defaults of StrategyAdapter ask for ------------------------------------------------------------
+
+    @property
+    def strategy_checkpoint_io(self) -> CheckpointIO:
+        """The strategy's own state-dict methods, behind the translator."""
+        if self._seam is None:
+            raise ConfigError(
+                "The FinetuningScheduler is not in a running Trainer yet.",
+                remedy="Checkpoint hooks of an adapter work while a Trainer runs.",
+            )
+        return self._seam
+
+    def default_schedule(self, names: Sequence[str]) -> PlainSchedule:
+        """Give the default schedule for named parameters.
+
+        Args:
+            names: The names in registration order.
+
+        Returns:
+            Two parameters a phase, last ones first.
+        """
+        return generate_default(names).to_dict()
+
+    def validate_schedule(self) -> tuple[int, int]:
+        """Resolve the schedule against the names the adapter gives.
+
+        Returns:
+            The deepest phase, and the highest ``max_transition_epoch`` (-1 when no phase has one).
+
+        Raises:
+            ScheduleError: The schedule does not fit the module.
+        """
+        if self._given is None:
+            raise ConfigError("There is no schedule to validate before a fit.", remedy="Call fit first.")
+        self._resolved = self._validator.validate(
+            self._given,
+            self.strategy_adapter.get_named_params_for_schedule_validation(),
+            base_max_lr=self.settings.base_max_lr,
+            epoch_transitions_only=self.settings.epoch_transitions_only,
+            max_epochs=self.trainer.max_epochs,
+            shared_names=shared_parameter_names(self.pl_module),
+        )
+        for warning in self._resolved.warnings:
+            rank_zero_warn(warning)
+        return self._resolved.final_depth, self._resolved.highest_transition_epoch
+
+    def begin_phase_zero(self) -> None:
+        """Thaw the parameters of phase 0."""
+        self._running().thaw_phase_zero()
+
+    def rebuild_phase0_groups(self) -> None:
+        """Make the optimizer hold the parameters of phase 0 and no others."""
+        self._running().rebuild_phase_zero_groups()
+
+    def is_metric_unsynchronised(self, monitor: str) -> bool:
+        """Tell whether processes may hold different values of a metric.
+
+        Args:
+            monitor: The name of the metric.
+
+        Returns:
+            Whether it is logged without ``sync_dist`` while there are several processes.
+        """
+        return not is_metric_synchronised(self.trainer, monitor)
+
+    # -- Lightning's hooks ---------------------------------------------------------------------------------------
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in a checkpoint."""
+        return SCHEDULER_STATE_KEY
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Connect the adapter and put the translator into the strategy's path, at every stage.
+
+        For a fit, also find the callbacks to work with. The schedule follows when the module is complete.
+
+        Raises:
+            PhasewireError: Something in the configuration cannot be used.
+        """
+        _refuse_a_second_scheduler(trainer)
+        self._trainer = trainer
+        self._connect_adapter(trainer)
+        fitting = stage == TrainerFn.FITTING
+        if self._seam is not None:
+            self._seam.remove()
+        self._seam = translate_checkpoints_of(
+            trainer.strategy,
+            self.strategy_adapter,
+            self._translator,
+            before_fit=self._prepare_phases if fitting else None,
+        )
+        if not fitting:
+            return
+        self._begin_run()
+        if not self.settings.gen_ft_sched_only:
+            self._companions = self._find_companions(trainer, pl_module)
+        self.strategy_adapter.on_before_init_fts()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the optimizer against phase 0, or go to the phase a checkpoint was written in.
+
+        Raises:
+            ConfigError: The module's optimizers cannot be used.
+        """
+        runner = self._running()
+        self.strategy_adapter.on_before_fts_fit_start()
+        runner.check_optimizer()
+        if self._saved is None:
+            runner.check_phase_zero()
+        else:
+            runner.resume(self._saved)
+        self.strategy_adapter.on_phase_thawed(runner.depth)
+        folder = log_folder(trainer, self.settings.log_dir)  # asks all ranks
+        if self.settings.ft_schedule is not None and self._given is not None and trainer.is_global_zero:
+            save_used_schedule(self._given, pl_module, folder)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Move on to the next phase when the current one is over."""
+        if self.should_transition(trainer):
+            self._running().advance()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the adapter check the monitored metrics once they are logged."""
+        self._check_monitors(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the adapter check the monitored metrics once they are logged."""
+        self._check_monitors(trainer)
+
+    # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has
+    # one in words that say nothing of schedules, before ours can.
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Record the progress through the schedule, and how the checkpoint was written."""
+        if self._adapter is not None:
+            self._translator.sign(checkpoint, self._adapter)
+        if self._runner is not None:
+            checkpoint["callbacks"][SCHEDULER_STATE_KEY] = self._runner.snapshot().to_dict()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the progress through the schedule from a checkpoint that a fit resumes; nothing outside ``fit``."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY])
+
+    # -- setting up ----------------------------------------------------------------------------------------------
+
+    def _connect_adapter(self, trainer: pl.Trainer) -> None:
+        build = self._resolver.resolve(
+            trainer.strategy,
+            flag=strategy_flag(trainer),
+            custom_strategy_adapters=self.settings.custom_strategy_adapters,
+            allow_untested=self.settings.allow_untested,
+        )
+        self._adapter = build(**(self.settings.strategy_adapter_cfg or {}))
+        self._adapter.connect(self)
+        rank_zero.debug(f"{type(self._adapter).__name__} is connected.")
+
+    def _find_companions(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Companions:
+        companions = find_companions(
+            trainer,
+            epoch_transitions_only=self.settings.epoch_transitions_only,
+            restore_best=self.settings.restore_best,
+        )
+        companions.begin_run(self, trainer, pl_module)
+        return companions
+
+    def _prepare_phases(self, trainer: pl.Trainer) -> None:
+        """Obtain and resolve the schedule, then freeze the module and thaw phase 0."""
+        adapter, folder = self.strategy_adapter, log_folder(trainer, self.settings.log_dir)
+        if self.settings.gen_ft_sched_only:
+            generate_schedule_file(trainer, adapter, folder)
+            raise SystemExit(0)
+        try:
+            schedule = self._resolve_schedule(trainer, folder)
+        except ScheduleError as error:
+            if trainer.is_global_zero:
+                save_repaired_schedule(error, self.settings.ft_schedule, folder)
+            raise
+        if self._companions is None:
+            raise ConfigError("The Trainer was not set up for a fit.", remedy="Call trainer.fit.")
+        self._runner = PhaseRunner(
+            trainer, trainer.lightning_module, adapter, schedule, self.settings, self._companions
+        )
+        self._runner.extend_max_epochs()
+        self.freeze_before_training(trainer.lightning_module)
+        adapter.on_after_init_fts()
+
+    def _resolve_schedule(self, trainer: pl.Trainer, folder: str) -> ResolvedSchedule:
+        self._given = obtain_schedule(trainer, self.strategy_adapter, self.settings.ft_schedule, folder)
+        self._plain = self._given.to_dict()
+        self.strategy_adapter.validate_ft_sched()
+        # An adapter that validates by itself leaves the plain schedule as it wants it trained.
+        resolved = self._resolved or ResolvedSchedule.from_dict(self._plain)
+        refuse_reinitialisation(self.settings, resolved)
+        self._plain = resolved.to_dict()
+        return resolved
+
+    def _running(self) -> PhaseRunner:
+        if self._runner is None:
+            raise ConfigError("No schedule is being trained.", remedy="Call trainer.fit first.")
+        return self._runner
+
+    def _check_monitors(self, trainer: pl.Trainer) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or self._companions is None:
+            return
+        for callback in (self._companions.early_stopping, self._companions.checkpoint):
+            monitor = None if callback is None else callback.monitor
+            if monitor in trainer.callback_metrics and monitor not in self._checked_monitors:
+                self._checked_monitors.add(monitor)
+                self.strategy_adapter.on_validate_monitor_metric(monitor)
+
+
+def _refuse_a_second_scheduler(trainer: pl.Trainer) -> None:
+    count = sum(isinstance(callback, FinetuningScheduler) for callback in callbacks_of(trainer))
+    if count > 1:
+        raise ConfigError(
+            f"The Trainer has {count} FinetuningScheduler callbacks; they would thaw and freeze against each other.",
+            where="Trainer(callbacks=...)",
+            remedy="Keep one.",
+        )

@@ -1,0 +1,76 @@
+"""What a run knows of its progress through the schedule, in memory and in checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from phasewire.adapters.errors import CheckpointError
+from phasewire.app.checkpoint import FORMAT_VERSION
+
+__all__ = ["PhaseState"]
+
+
+@dataclass(slots=True)
+class PhaseState:
+    """Where a run stands in its schedule. Plain values only, so that it loads with ``weights_only=True``."""
+
+    depth: int = 0
+    """The phase being trained, from 0."""
+    started_at_epoch: int = 0
+    """The epoch in which the phase began."""
+    groups: list[list[str]] = field(default_factory=list)
+    """The parameter names of every optimizer group, when the state was written."""
+    phases: list[list[str]] = field(default_factory=list)
+    """The parameter names of every phase of the schedule."""
+
+    # Any: a checkpoint's values are whatever was put there; they are checked on the way in.
+    def to_dict(self) -> dict[str, Any]:
+        """Give the state as it is stored in a checkpoint.
+
+        Returns:
+            A dict of plain values, with the version of its format.
+        """
+        return {
+            "format": FORMAT_VERSION,
+            "depth": self.depth,
+            "started_at_epoch": self.started_at_epoch,
+            "groups": self.groups,
+            "phases": self.phases,
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any], *, where: str | None = None) -> PhaseState:
+        """Read a state from a checkpoint.
+
+        Args:
+            saved: What :meth:`to_dict` gave.
+            where: The checkpoint, for messages.
+
+        Returns:
+            The state.
+
+        Raises:
+            CheckpointError: It has a newer format, or lacks a field.
+        """
+        if saved.get("format") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"The scheduler's state has format {saved.get('format')!r}, and this release of Phasewire reads "
+                f"{FORMAT_VERSION}.",
+                where=where,
+                remedy="Resume with the release that wrote the checkpoint.",
+            )
+        try:
+            return cls(
+                depth=int(saved["depth"]),
+                started_at_epoch=int(saved["started_at_epoch"]),
+                groups=[list(names) for names in saved["groups"]],
+                phases=[list(names) for names in saved["phases"]],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"The scheduler's state cannot be read ({type(error).__name__}: {error}).",
+                where=where,
+                remedy="The file was changed after it was written; use another checkpoint.",
+            ) from error

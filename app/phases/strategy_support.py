@@ -1,0 +1,75 @@
+"""What a strategy needs when parameters are thawed, whatever adapter is mapped to it.
+
+The callback chooses the support by the class of the running strategy, so that a plug-in cannot forget it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.strategies import DDPStrategy
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
+
+__all__ = ["DDPSupport", "StrategySupport", "support_for"]
+
+
+class StrategySupport:
+    """Support for a strategy that needs nothing when parameters are thawed.
+
+    Args:
+        strategy: The running strategy.
+    """
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._strategy = strategy
+
+    def after_thaw(self) -> None:
+        """Act after parameters were thawed while the strategy holds the module."""
+
+    def agree(self, decision: bool) -> bool:
+        """Take a decision for all processes: it is taken as soon as one process takes it.
+
+        Args:
+            decision: What this process decided.
+
+        Returns:
+            What all processes do.
+        """
+        return self._strategy.reduce_boolean_decision(decision, all=False)
+
+
+class DDPSupport(StrategySupport):
+    """Registers thawed parameters for reduction.
+
+    ``DistributedDataParallel`` registers the parameters that require a gradient when it wraps the module
+    (torch/nn/parallel/distributed.py). What is thawed later would never be reduced, and the processes would drift
+    apart; so the module is wrapped anew, with the strategy's own options and communication hooks.
+
+    Args:
+        strategy: The running strategy.
+    """
+
+    def __init__(self, strategy: DDPStrategy) -> None:
+        super().__init__(strategy)
+        self._ddp = strategy
+
+    def after_thaw(self) -> None:
+        """Wrap the module anew."""
+        self._ddp.model = self._ddp.lightning_module
+        self._ddp.configure_ddp()
+
+
+def support_for(strategy: Strategy) -> StrategySupport:
+    """Choose the support for a strategy.
+
+    Args:
+        strategy: The running strategy.
+
+    Returns:
+        The support for its class or the nearest base.
+    """
+    if isinstance(strategy, DDPStrategy):
+        return DDPSupport(strategy)
+    return StrategySupport(strategy)

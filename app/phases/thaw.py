@@ -1,0 +1,47 @@
+"""Freezing a module before its first phase, and what batch norm layers need besides.
+
+A frozen batch norm layer still updates its running statistics in training mode, unless ``track_running_stats`` is off.
+Lightning's ``BaseFinetuning.freeze`` turns it off; ``frozen_bn_track_running_stats`` decides whether we do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["freeze", "resume_running_stats"]
+
+
+def freeze(module: nn.Module, *, track_running_stats: bool) -> None:
+    """Freeze every parameter of a module.
+
+    Args:
+        module: The module to freeze.
+        track_running_stats: Let frozen batch norm layers go on updating their running statistics.
+    """
+    for parameter in module.parameters():
+        parameter.requires_grad = False
+    for _, layer in _layers_with_running_stats(module):
+        layer.track_running_stats = track_running_stats
+
+
+def resume_running_stats(module: nn.Module, thawed: Iterable[str]) -> None:
+    """Let the batch norm layers that own thawed parameters update their running statistics again.
+
+    Args:
+        module: The module whose layers are looked at.
+        thawed: Names of ``module.named_parameters()``.
+    """
+    owners = {name.rpartition(".")[0] for name in thawed}
+    for name, layer in _layers_with_running_stats(module):
+        if name in owners:
+            layer.track_running_stats = True
+
+
+def _layers_with_running_stats(module: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
+    for name, layer in module.named_modules():
+        # A layer built with track_running_stats=False has no statistics to track.
+        if isinstance(layer, _BatchNorm) and layer.running_mean is not None:
+            yield name, layer

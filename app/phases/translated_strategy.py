@@ -1,0 +1,71 @@
+"""Puts the translator into the running strategy's path, so that no checkpoint goes round it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from phasewire.app.lightning_seams import StrategySeam
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import lightning.pytorch as pl
+    from lightning.pytorch.strategies import Strategy
+
+    from phasewire.adapters.base import StrategyAdapter
+    from phasewire.app.checkpoint import CheckpointTranslator
+
+__all__ = ["translate_checkpoints_of"]
+
+
+# Any, here and below: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
+def translate_checkpoints_of(
+    strategy: Strategy,
+    adapter: StrategyAdapter,
+    translator: CheckpointTranslator,
+    *,
+    before_fit: Callable[[pl.Trainer], None] | None,
+) -> StrategySeam:
+    """Shadow the strategy's checkpoint methods, and its ``setup``, until it is torn down.
+
+    Args:
+        strategy: The strategy of the running Trainer.
+        adapter: The connected adapter.
+        translator: What passes checkpoints through the adapter.
+        before_fit: For a fit, called when the module is complete and before the strategy sets itself up; ``None`` at
+            other stages, where a checkpoint is only read for its weights.
+
+    Returns:
+        The seam, with the strategy's own methods.
+    """
+    read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
+
+    def setup(trainer: pl.Trainer) -> None:
+        if before_fit is not None:
+            before_fit(trainer)
+        seam.setup(trainer)
+
+    def load_checkpoint(checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
+        read_from[:] = [os.fspath(checkpoint_path)]
+        checkpoint = seam.load_checkpoint(checkpoint_path, **options)
+        return translator.translate(checkpoint, adapter, checkpoint_path, resuming=before_fit is not None)
+
+    def load_model_state_dict(checkpoint: dict[str, Any], strict: bool = True) -> None:
+        translator.load(checkpoint, adapter, read_from[0] if read_from else None, strict=strict)
+
+    def save_checkpoint(checkpoint: dict[str, Any], *destination: object, **options: object) -> None:
+        translator.sign(checkpoint, adapter)
+        seam.save_checkpoint(checkpoint, *destination, **options)
+
+    seam = StrategySeam(
+        strategy,
+        {
+            "setup": setup,
+            "load_checkpoint": load_checkpoint,
+            "load_model_state_dict": load_model_state_dict,
+            "save_checkpoint": save_checkpoint,
+            "lightning_module_state_dict": lambda: translator.collect(adapter),
+        },
+    )
+    return seam

@@ -1,0 +1,213 @@
+"""What a schedule would do to a model, phase by phase, without training anything."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
+
+from phasewire.adapters.errors import ConfigError
+from phasewire.app.class_path import BuildError
+from phasewire.app.schedule.generate import generate_default
+from phasewire.app.schedule.model import Schedule
+from phasewire.app.schedule.validate import ResolvedPhase, ScheduleValidator, shared_parameter_names
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from phasewire.app.settings import SchedulerSettings
+
+__all__ = ["Plan", "PlannedPhase", "build_model", "plan_schedule"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPhase:
+    """One row of a plan."""
+
+    depth: int
+    """The phase, from 0."""
+    names: int
+    """How many parameter tensors the phase thaws."""
+    parameters: int
+    """How many numbers the phase thaws."""
+    thawed: int
+    """How many numbers are thawed once the phase begins, those of earlier phases included."""
+    lr: float | None
+    """The learning rate the phase's groups start with; ``None`` leaves the optimizer's own."""
+    moves_on: str
+    """When the phase ends, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a schedule would do to a model."""
+
+    model: str
+    """The model's class."""
+    total: int
+    """How many numbers all parameters of the model hold."""
+    phases: tuple[PlannedPhase, ...]
+    """The phases that would be trained."""
+    untrained_phases: int
+    """How many phases of the schedule lie beyond ``max_depth``."""
+    warnings: tuple[str, ...]
+    """What the validator remarked on."""
+
+    def table(self) -> Table:
+        """Render the plan.
+
+        Returns:
+            A table with one row a phase.
+        """
+        from rich.table import Table
+
+        table = Table(title=f"{self.model}: {self.total:,} parameters in {_count(self.phases)}")
+        for heading in ("Phase", "Tensors", "Parameters", "Share", "Thawed so far", "Learning rate"):
+            table.add_column(heading, justify="right", overflow="fold")
+        table.add_column("Moves on", overflow="fold")
+        for phase in self.phases:
+            table.add_row(
+                str(phase.depth),
+                f"{phase.names:,}",
+                f"{phase.parameters:,}",
+                _percent(phase.parameters, self.total),
+                _percent(phase.thawed, self.total),
+                "the optimizer's" if phase.lr is None else f"{phase.lr:g}",
+                phase.moves_on,
+            )
+        return table
+
+
+def build_model(build: Callable[[], object], *, on_meta: bool = True) -> nn.Module:
+    """Build a model, by default without storage for its parameters.
+
+    ``configure_model`` is called too where the model overrides it, since layers may be built there.
+
+    Args:
+        build: Makes the model, such as ``container.model``.
+        on_meta: Build on the meta device, where tensors have a shape and no values; otherwise on the CPU.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: The model's class cannot be imported, is no module, or its constructor failed.
+    """
+    with torch.device("meta" if on_meta else "cpu"):
+        model = _built(build, on_meta=on_meta)
+        if isinstance(model, LightningModule) and is_overridden("configure_model", model):
+            _configure(model)
+    return model
+
+
+def plan_schedule(
+    model: nn.Module, schedule: Schedule | None, settings: SchedulerSettings, validator: ScheduleValidator
+) -> Plan:
+    """Work out what a schedule would do to a model.
+
+    Args:
+        model: The model; only names, shapes and sharing of its parameters are looked at.
+        schedule: The schedule; ``None`` takes the one that would be generated.
+        settings: The scheduler's settings; ``base_max_lr``, ``max_depth`` and ``epoch_transitions_only`` matter here.
+        validator: Checks the schedule against the model.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ScheduleError: The schedule does not fit the model.
+    """
+    named_parameters = dict(model.named_parameters())
+    resolved = validator.validate(
+        generate_default(list(named_parameters)) if schedule is None else schedule,
+        named_parameters,
+        base_max_lr=settings.base_max_lr,
+        epoch_transitions_only=settings.epoch_transitions_only,
+        shared_names=shared_parameter_names(model),
+    )
+    last = resolved.final_depth if settings.max_depth == -1 else min(settings.max_depth, resolved.final_depth)
+    thawed = 0
+    planned = []
+    for depth, phase in enumerate(resolved.phases[: last + 1]):
+        parameters = _elements(named_parameters[name] for name in phase.params)
+        thawed += parameters
+        planned.append(
+            PlannedPhase(
+                depth=depth,
+                names=len(phase.params),
+                parameters=parameters,
+                thawed=thawed,
+                lr=phase.lr,
+                moves_on=_moves_on(phase, is_last=depth == last, epochs_only=settings.epoch_transitions_only),
+            )
+        )
+    return Plan(
+        model=type(model).__name__,
+        total=_elements(named_parameters.values()),
+        phases=tuple(planned),
+        untrained_phases=resolved.final_depth - last,
+        warnings=resolved.warnings,
+    )
+
+
+def _built(build: Callable[[], object], *, on_meta: bool) -> nn.Module:
+    try:
+        model = build()
+    except BuildError as error:
+        if not on_meta:
+            raise
+        raise ConfigError(
+            f"On the meta device, where tensors have no values, {error.problem}",
+            where=error.where,
+            remedy="Build it on the CPU with --on-cpu if its constructor reads or computes values.",
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"The model is a {type(model).__name__}, which is no torch module.",
+            remedy="Name a LightningModule, or any torch.nn.Module.",
+        )
+    return model
+
+
+def _configure(model: LightningModule) -> None:
+    try:
+        model.configure_model()
+    except RuntimeError as error:
+        # Sharding is often set up here as well, and needs processes that only a fit has.
+        warnings.warn(
+            f"{type(model).__name__}.configure_model() cannot run outside a fit ({error}); the plan shows the "
+            "parameters that exist without it.",
+            stacklevel=3,
+        )
+
+
+def _moves_on(phase: ResolvedPhase, *, is_last: bool, epochs_only: bool) -> str:
+    if is_last:
+        return (
+            "to max_epochs"
+            if phase.max_transition_epoch < 0
+            else f"to max_epochs, at least to epoch {phase.max_transition_epoch}"
+        )
+    if phase.max_transition_epoch < 0:
+        return "by early stopping"
+    if epochs_only:
+        return f"at epoch {phase.max_transition_epoch}"
+    return f"by early stopping, at epoch {phase.max_transition_epoch} at the latest"
+
+
+def _elements(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _count(phases: tuple[PlannedPhase, ...]) -> str:
+    return "1 phase" if len(phases) == 1 else f"{len(phases):,} phases"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"

@@ -1,0 +1,128 @@
+"""From the patterns of all phases to the parameters each phase thaws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from phasewire.adapters.errors import ScheduleError
+from phasewire.app.schedule.patterns import PatternMatcher
+from phasewire.app.schedule.problems import joined
+
+if TYPE_CHECKING:
+    from phasewire.app.schedule.model import Phase, Schedule
+    from phasewire.app.schedule.places import Places
+
+__all__ = ["Expansion", "expand_params"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What the phases thaw."""
+
+    params: tuple[tuple[str, ...], ...]
+    """For every phase its parameters, in the order of its patterns and then of registration."""
+    warnings: tuple[str, ...]
+    """What the user should know."""
+
+
+# object: only the names matter.
+def expand_params(
+    schedule: Schedule, named_params: Mapping[str, object], shared_names: Mapping[str, str], places: Places
+) -> Expansion:
+    """Find the parameters of every phase.
+
+    Args:
+        schedule: The schedule; its phases are numbered from 0 without gaps.
+        named_params: The parameters by name, in registration order.
+        shared_names: Second name of a tied parameter to the name it is registered under.
+        places: Where things stand.
+
+    Returns:
+        The parameters of every phase; no name stands in two of them.
+
+    Raises:
+        ScheduleError: A pattern cannot be used or takes nothing, two phases take one parameter, or phase 0 takes none.
+    """
+    return _Expander(PatternMatcher(named_params, shared_names), places).expand(schedule)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A pattern that took a parameter."""
+
+    depth: int
+    index: int
+    pattern: str
+
+
+class _Expander:
+    def __init__(self, matcher: PatternMatcher, places: Places) -> None:
+        self._matcher = matcher
+        self._places = places
+        self._claims: dict[str, _Claim] = {}
+        self._refused: list[tuple[str, _Claim]] = []
+        self._pruned: list[tuple[_Claim, list[str]]] = []
+
+    def expand(self, schedule: Schedule) -> Expansion:
+        params = tuple(self._expand_phase(depth, phase) for depth, phase in enumerate(schedule.phases))
+        self._refuse_second_claims()
+        warnings = tuple(self._pruned_warning(claim, aliases) for claim, aliases in self._pruned)
+        if not params[0]:
+            raise ScheduleError(
+                "Phase 0 thaws nothing: what it names are second names of tied parameters.",
+                where=self._places.phase(0, "params"),
+                remedy=" ".join(["Give the names they are registered under.", *warnings[:1]]),
+            )
+        return Expansion(params, warnings)
+
+    def _expand_phase(self, depth: int, phase: Phase) -> tuple[str, ...]:
+        # A dict, because it keeps the order and takes a name once.
+        taken: dict[str, None] = {}
+        second_names: list[tuple[_Claim, list[str], bool]] = []
+        for index, pattern in enumerate(phase.params):
+            match = self._matcher.match(pattern, partial(self._places.phase, depth, "params", index))
+            claim = _Claim(depth, index, pattern)
+            for name in match.names:
+                first = self._claims.setdefault(name, claim)
+                if first.depth == depth:
+                    taken[name] = None
+                else:
+                    self._refused.append((name, claim))
+            if match.aliases:
+                second_names.append((claim, list(match.aliases), not match.names))
+        self._prune(second_names, taken)
+        return tuple(taken)
+
+    def _prune(self, second_names: list[tuple[_Claim, list[str], bool]], taken: Mapping[str, None]) -> None:
+        """Remember the second names worth a warning: not those whose parameter a wider pattern takes anyway."""
+        for claim, aliases, took_nothing in second_names:
+            pruned = aliases if took_nothing else [a for a in aliases if self._matcher.aliases[a] not in taken]
+            if pruned:
+                self._pruned.append((claim, pruned))
+
+    def _pruned_warning(self, claim: _Claim, aliases: list[str]) -> str:
+        names = []
+        for alias in aliases:
+            registered = self._matcher.aliases[alias]
+            owner = self._claims.get(registered)
+            phase = "in no phase" if owner is None else f"in phase {owner.depth}"
+            names.append(f"{alias!r} (tied to {registered!r}, which is thawed {phase})")
+        place = self._places.phase(claim.depth, "params", claim.index)
+        return f"{place}: second names of tied parameters are left out: {joined(names)}."
+
+    def _refuse_second_claims(self) -> None:
+        if not self._refused:
+            return
+        name, claim = self._refused[0]
+        first = self._claims[name]
+        more = len(self._refused) - 1
+        others = f" The same holds for {more:,} more parameter{'s' if more > 1 else ''}." if more else ""
+        raise ScheduleError(
+            f"The parameter {name!r} stands in two phases: {claim.pattern!r} takes it here, and {first.pattern!r} in "
+            f"{self._places.phase(first.depth, 'params', first.index)}.{others}",
+            where=self._places.phase(claim.depth, "params", claim.index),
+            remedy="Take it out of one of them; a pattern leaves names out with (?!...) at its start.",
+        )

@@ -1,0 +1,115 @@
+"""Which parameters a pattern of a schedule takes."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from phasewire.adapters.errors import ScheduleError, did_you_mean
+from phasewire.app.schedule.problems import joined
+
+__all__ = ["Match", "PatternMatcher"]
+
+#: Characters that stand for something else in a regular expression; without them a pattern can be compared with names.
+_SYNTAX: Final = re.compile(r"[\\^$*+?()\[\]{}|]")
+
+#: A name is compared in full with no more names than this: comparing with 100,000 takes seconds.
+_MOST_COMPARED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a pattern takes."""
+
+    names: Sequence[str]
+    """Names of parameters, in registration order."""
+    aliases: Sequence[str] = ()
+    """Second names of tied parameters."""
+
+
+class PatternMatcher:
+    """Finds the parameters that patterns take. A full name costs one look-up, a regular expression one pass over all.
+
+    Args:
+        names: The names of the parameters, in registration order.
+        shared_names: Second name of a tied parameter to the name it is registered under.
+    """
+
+    # object: only the names matter.
+    def __init__(self, names: Mapping[str, object], shared_names: Mapping[str, str]) -> None:
+        self._names = names
+        # An adapter may know a tied parameter by its second name alone; that is then its name.
+        self.aliases = {
+            alias: registered for alias, registered in shared_names.items() if alias not in names or registered in names
+        }
+
+    def match(self, pattern: str, where: Callable[[], str]) -> Match:
+        """Find what a pattern takes.
+
+        Args:
+            pattern: A full name, which takes that parameter alone; or else a regular expression, matched from the start
+                of every name.
+            where: Describes the pattern's place, for an error.
+
+        Returns:
+            Names and second names; at least one.
+
+        Raises:
+            ScheduleError: The pattern is no regular expression, or takes nothing.
+        """
+        if pattern in self.aliases:
+            return Match((), (pattern,))
+        if pattern in self._names:
+            return Match((pattern,))
+        expression = _compiled(pattern, where)
+        found = Match(
+            [name for name in self._registered if expression.match(name)],
+            [alias for alias in self.aliases if expression.match(alias)],
+        )
+        if not found.names and not found.aliases:
+            raise ScheduleError(
+                f"{pattern!r} matches no parameter. {self._nearest(pattern)}",
+                where=where(),
+                remedy="Give a full name, or a regular expression that matches from the start of a name.",
+            )
+        return found
+
+    @cached_property
+    def _registered(self) -> tuple[str, ...]:
+        return tuple(name for name in self._names if name not in self.aliases)
+
+    def _nearest(self, pattern: str) -> str:
+        given = _SYNTAX.sub("", pattern)
+        names = _neighbours(given, [*self._registered, *self.aliases])
+        return did_you_mean(given, names) or f"There are parameters such as {joined(map(repr, self._registered[:3]))}."
+
+
+def _compiled(pattern: str, where: Callable[[], str]) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        at = "" if error.pos is None else f" at position {error.pos}"
+        problem = f"{pattern!r} is no regular expression: {error.msg}{at}."
+        rest = "" if error.pos is None else pattern[error.pos :]
+        remedy = f"It stops making sense at {rest!r}." if rest and error.pos else "Correct it, or give a full name."
+        raise ScheduleError(problem, where=where(), remedy=remedy) from error
+    except (OverflowError, RecursionError) as error:
+        raise ScheduleError(
+            f"{pattern!r} is no regular expression that can be used: {error}.", where=where(), remedy="Simplify it."
+        ) from error
+
+
+def _neighbours(given: str, names: Sequence[str]) -> Sequence[str]:
+    """The names among which the nearest is looked for: of many, those next to the given one by beginning or by end."""
+    if len(names) <= _MOST_COMPARED:
+        return names
+    near: list[str] = []
+    for direction in (1, -1):
+        in_order = sorted((name.lower()[::direction], name) for name in names)
+        at = bisect_left(in_order, (given.lower()[::direction], ""))
+        near += [name for _, name in in_order[max(0, at - _MOST_COMPARED // 4) : at + _MOST_COMPARED // 4]]
+    return near

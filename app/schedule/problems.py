@@ -1,0 +1,97 @@
+"""From what pydantic finds wrong with a schedule to one error for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from phasewire.adapters.errors import ScheduleError, did_you_mean
+from phasewire.app.schedule.values import kind_of, shortened
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+__all__ = ["KnownKeys", "Location", "joined", "schedule_error"]
+
+#: The keys that may stand under each key that holds keys; those at the top under the empty text.
+KnownKeys = Mapping[str, Sequence[str]]
+#: The keys and indexes that lead to a value.
+Location = tuple[str | int, ...]
+
+_MOST_PROBLEMS_SHOWN = 5
+_MOST_NAMED = 8
+_UNKNOWN_KEY: Final = frozenset({"unexpected_keyword_argument", "invalid_key"})
+_MISSING_KEY: Final = frozenset({"missing", "missing_argument", "missing_keyword_only_argument"})
+_EXPECTED: Final = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "dict_type": "a mapping (lines of the form 'key: value')",
+    "dataclass_type": "a mapping (lines of the form 'key: value')",
+    "tuple_type": "a list",
+    "list_type": "a list",
+}
+
+
+def schedule_error(
+    error: ValidationError, known_keys: KnownKeys, where: Callable[[Location], str | None]
+) -> ScheduleError:
+    """Describe everything that is wrong in one error.
+
+    Args:
+        error: What pydantic raised.
+        known_keys: Key to the keys that may stand under it; those at the top under the empty text.
+        where: Describes the place of a location.
+
+    Returns:
+        The error to raise ``from`` the given one.
+    """
+    found = [(where(details["loc"]), _problem(details, known_keys)) for details in _first(error)]
+    count = error.error_count()
+    if count == 1:
+        place, problem = found[0]
+        return ScheduleError(problem, where=place)
+    lines = [f"  {place}: {problem}" if place else f"  {problem}" for place, problem in found]
+    if count > len(found):
+        lines.append(f"  and {count - len(found):,} more")
+    return ScheduleError("\n".join([f"The schedule has {count:,} mistakes:", *lines]))
+
+
+def joined(items: Iterable[object]) -> str:
+    """List things in a sentence.
+
+    Args:
+        items: What to list.
+
+    Returns:
+        Such as ``"1, 2 and 3"``; only the first few of many, and how many more there are.
+    """
+    shown = [str(item) for item in items]
+    if len(shown) > _MOST_NAMED:
+        shown[_MOST_NAMED - 1 :] = [f"{len(shown) - _MOST_NAMED + 1:,} more"]
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else ""
+
+
+def _first(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False)[:_MOST_PROBLEMS_SHOWN]
+
+
+def _problem(details: ErrorDetails, known_keys: KnownKeys) -> str:
+    kind, location, given = details["type"], details["loc"], details["input"]
+    if kind in _UNKNOWN_KEY:
+        return _unknown_key(location, known_keys)
+    if kind in _MISSING_KEY:
+        return f"The key {str(location[-1])!r} is missing."
+    if kind in _EXPECTED:
+        return f"{shortened(given)} is {kind_of(given)}, and {_EXPECTED[kind]} is expected."
+    if kind == "value_error":
+        return str(details["ctx"]["error"])
+    return f"{shortened(given)} cannot be used: {details['msg']}."
+
+
+def _unknown_key(location: Location, known_keys: KnownKeys) -> str:
+    key = location[-1]
+    holder = next((part for part in reversed(location[:-1]) if isinstance(part, str) and part in known_keys), "")
+    known = known_keys[holder]
+    guess = did_you_mean(str(key), known)
+    return " ".join(filter(None, [f"There is no key {key!r} here.", guess, f"The keys are {joined(known)}."]))

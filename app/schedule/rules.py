@@ -1,0 +1,137 @@
+"""The rules of a schedule that need no parameter names: phase 0, learning rates, epochs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from phasewire.adapters.errors import ScheduleError
+from phasewire.app.schedule.problems import joined
+
+if TYPE_CHECKING:
+    from phasewire.app.schedule.model import Schedule
+    from phasewire.app.schedule.places import Places
+
+__all__ = ["check_empty_phases", "check_epochs", "check_phase_zero"]
+
+
+def check_phase_zero(schedule: Schedule, places: Places) -> list[str]:
+    """Check the phase that starts with what ``configure_optimizers`` of the module gives.
+
+    Args:
+        schedule: The schedule.
+        places: Where things stand.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        ScheduleError: Phase 0 thaws nothing, or asks for another optimizer or lr scheduler.
+    """
+    phase = schedule.phases[0]
+    if not phase.params:
+        raise ScheduleError(
+            "Phase 0 has no params, so there would be nothing to train.",
+            where=places.phase(0),
+            remedy="Name what is trained first, such as the head of the model.",
+        )
+    for key, value in (("new_optimizer", phase.new_optimizer), ("new_lr_scheduler", phase.new_lr_scheduler)):
+        if value is not None:
+            raise ScheduleError(
+                f"Phase 0 cannot have a {key}: it starts with what the module's configure_optimizers returns.",
+                where=places.phase(0, key),
+                remedy="Return it there, or move the key to a later phase.",
+            )
+    if phase.lr is None:
+        return []
+    warning = (
+        f"{places.phase(0, 'lr')}: the lr of phase 0 ({phase.lr:g}) is ignored; phase 0 keeps the learning rate that "
+        "the module's configure_optimizers sets."
+    )
+    return [warning]
+
+
+def check_empty_phases(schedule: Schedule, places: Places) -> list[str]:
+    """Find phases without params.
+
+    Args:
+        schedule: The schedule.
+        places: Where things stand.
+
+    Returns:
+        One warning that names them all, if there are any.
+    """
+    empty = [depth for depth, phase in enumerate(schedule.phases) if not phase.params]
+    if not empty:
+        return []
+    return [f"{places.phase(empty[0])}: {_phases(empty)} no params, and so thaw{'s' * (len(empty) == 1)} nothing."]
+
+
+def check_epochs(
+    schedule: Schedule, places: Places, *, epoch_transitions_only: bool, max_epochs: int | None
+) -> list[str]:
+    """Check when phases end.
+
+    Args:
+        schedule: The schedule.
+        places: Where things stand.
+        epoch_transitions_only: Whether phases end by ``max_transition_epoch`` alone.
+        max_epochs: That of the Trainer; ``None`` when it is not known, -1 when there is no limit.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        ScheduleError: Phases end by epochs alone, and one has none.
+    """
+    epochs = [phase.max_transition_epoch for phase in schedule.phases]
+    if epoch_transitions_only:
+        _refuse_missing_epochs(epochs, places)
+    return [*_early_epochs(epochs, places), *_final_epoch(epochs, places, max_epochs)]
+
+
+def _refuse_missing_epochs(epochs: list[int], places: Places) -> None:
+    missing = [depth for depth, epoch in enumerate(epochs) if epoch < 0]
+    if missing:
+        raise ScheduleError(
+            f"epoch_transitions_only is on, and {_phases(missing)} no max_transition_epoch.",
+            where=places.phase(missing[0]),
+            remedy="Give every phase a max_transition_epoch, or let early stopping decide as well "
+            "(epoch_transitions_only=False).",
+        )
+
+
+def _early_epochs(epochs: list[int], places: Places) -> list[str]:
+    warnings = []
+    if epochs[0] == 0 and len(epochs) > 1:
+        warnings.append(
+            f"{places.phase(0, 'max_transition_epoch')}: phase 0 ends at epoch 0, so its parameters are first trained "
+            "together with those of phase 1."
+        )
+    early, highest = [], -1
+    for depth, epoch in enumerate(epochs):
+        if 0 <= epoch <= highest:
+            early.append(depth)
+        highest = max(highest, epoch)
+    if early:
+        warnings.append(
+            f"{places.phase(early[0], 'max_transition_epoch')}: {_phases(early)} a max_transition_epoch that is not "
+            "greater than that of an earlier phase, and so may last for a single epoch."
+        )
+    return warnings
+
+
+def _final_epoch(epochs: list[int], places: Places, max_epochs: int | None) -> list[str]:
+    if epochs[-1] < 0:
+        return []
+    last = len(epochs) - 1
+    limit = "" if max_epochs is None else f" ({'no limit' if max_epochs < 0 else max_epochs})"
+    warning = (
+        f"{places.phase(last, 'max_transition_epoch')}: no phase follows phase {last}, so its max_transition_epoch "
+        f"({epochs[-1]}) does not move on: the training goes on to the greater of max_epochs{limit} and the highest "
+        f"max_transition_epoch of the schedule ({max(epochs)}), unless something else ends it first."
+    )
+    return [warning]
+
+
+def _phases(depths: list[int]) -> str:
+    return f"phase {depths[0]} has" if len(depths) == 1 else f"phases {joined(depths)} have"

@@ -1,0 +1,138 @@
+"""What the container can be told: one field per key of ``config.yaml``, typed, frozen, and unknown keys refused."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
+
+from phasewire.adapters.errors import did_you_mean
+from phasewire.app.config_file import key_path
+from phasewire.app.discovery import DEFAULT_GROUP
+from phasewire.app.schedule.model import Schedule
+from phasewire.app.settings_problems import as_error, problems_of
+
+__all__ = ["ClassSpec", "DiscoverySettings", "SchedulerSettings", "Settings"]
+
+
+def _level_number(level: object) -> object:
+    if not isinstance(level, str):
+        return level
+    levels = logging.getLevelNamesMapping()
+    if level.upper() not in levels:
+        raise ValueError(f"There is no logging level {level!r}. {did_you_mean(level, levels)}".strip())
+    return levels[level.upper()]
+
+
+def _nothing_is_empty(value: object) -> object:
+    # "scheduler:" with every line under it commented out is null in YAML.
+    return {} if value is None else value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_default=False,
+        use_attribute_docstrings=True,
+        # "model" is the name of a section.
+        protected_namespaces=(),
+    )
+
+
+class SchedulerSettings(_Section):
+    """The settings of :class:`~phasewire.app.FinetuningScheduler`, by the names and defaults of the FTS package."""
+
+    # Any: a schedule that is written out is checked where it is made a Schedule, phase by phase.
+    ft_schedule: str | os.PathLike[str] | Mapping[Any, Any] | InstanceOf[Schedule] | None = None
+    """The schedule: a file, its content, or a :class:`~phasewire.app.Schedule`; ``None`` generates one, two parameters
+    a phase."""
+    max_depth: int = Field(default=-1, ge=-1)
+    """The last phase to train, from 0; -1 trains all."""
+    base_max_lr: float | None = Field(default=1e-5, gt=0, allow_inf_nan=False)
+    """The learning rate of phases that give none; ``None`` takes that of phase 0."""
+    restore_best: bool = True
+    """Restore the best checkpoint before each new phase."""
+    gen_ft_sched_only: bool = False
+    """Write the default schedule and leave, without training."""
+    epoch_transitions_only: bool = False
+    """Phases end by ``max_transition_epoch`` alone, without early stopping."""
+    # Any, here and below: the arguments of a class that is the user's choice.
+    reinit_optim_cfg: Mapping[str, Any] | None = None
+    """The optimizer to start every phase after the first with; refused in this release."""
+    reinit_lr_cfg: Mapping[str, Any] | None = None
+    """The lr scheduler to start every phase after the first with; refused in this release."""
+    strategy_adapter_cfg: Mapping[str, Any] | None = None
+    """The options of the strategy adapter."""
+    custom_strategy_adapters: Mapping[str, str | type] | None = None
+    """Strategy flag (or ``auto``) to adapter: a name, ``module:Class``, ``module.Class``, or the class."""
+    allow_untested: bool = False
+    """Allow strategies and lr schedulers that are not known to work."""
+    apply_lambdas_new_pgs: bool = False
+    """Multiply the learning rate of new groups by the newest lambda of the lr scheduler."""
+    logging_level: Annotated[int, BeforeValidator(_level_number)] = Field(default=logging.INFO, ge=0)
+    """The level of Phasewire's loggers: a number, or a name such as ``DEBUG``."""
+    enforce_phase0_params: bool = True
+    """Make the optimizer hold exactly the parameters of phase 0."""
+    frozen_bn_track_running_stats: bool = True
+    """Let frozen batch norm layers update their running statistics."""
+    log_dir: str | os.PathLike[str] | None = None
+    """The folder for schedules; ``None`` takes that of the Trainer's logger."""
+
+    @classmethod
+    def checked(cls, **settings: object) -> SchedulerSettings:
+        """Validate the arguments of the callback.
+
+        Args:
+            settings: The fields.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ConfigError: A field does not exist, or its value has a wrong type or is out of range; all such problems at
+                once.
+        """
+        try:
+            return cls.model_validate(settings)
+        except ValidationError as error:
+            problems = problems_of(error, cls, settings)
+            raise as_error(problems, lambda keys: f"FinetuningScheduler, {key_path(keys)}") from error
+
+
+class DiscoverySettings(_Section):
+    """Where adapters are looked for."""
+
+    group: str = Field(default=DEFAULT_GROUP, min_length=1)
+    """The entry-point group that plug-ins announce their adapters in."""
+
+
+class ClassSpec(_Section):
+    """An object to build, in Lightning's notation."""
+
+    class_path: str
+    """The class: ``package.module.Class`` or ``package.module:Class``."""
+    init_args: Annotated[dict[str, Any], BeforeValidator(_nothing_is_empty)] = Field(default_factory=dict)
+    """The arguments of its constructor; a mapping with ``class_path`` among them is built first."""
+
+
+class Settings(_Section):
+    """A whole configuration."""
+
+    scheduler: Annotated[SchedulerSettings, BeforeValidator(_nothing_is_empty)] = SchedulerSettings()
+    """The callback."""
+    discovery: Annotated[DiscoverySettings, BeforeValidator(_nothing_is_empty)] = DiscoverySettings()
+    """Where adapters are looked for."""
+    model: ClassSpec | None = None
+    """The LightningModule, for runs that YAML describes whole."""
+    datamodule: ClassSpec | None = None
+    """The LightningDataModule, for the same."""
+    # Any: the Trainer's own signature and annotations say what it takes.
+    trainer: Annotated[dict[str, Any], BeforeValidator(_nothing_is_empty)] = Field(default_factory=dict)
+    """Keywords of :class:`lightning.pytorch.Trainer`; objects among them as ``{class_path, init_args}``."""
+    seed_everything: int | None = Field(default=None, ge=0, le=2**32 - 1)
+    """Seeds Python, NumPy and torch before anything is built; ``None`` leaves them as they are."""

@@ -1,0 +1,51 @@
+"""What the command line and the demo ask of the container, which they do not import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+    from phasewire.app.discovery import DiscoveryService
+    from phasewire.app.schedule.validate import ScheduleValidator
+    from phasewire.app.settings import Settings
+
+__all__ = ["Wired", "WiredConfiguration"]
+
+
+class WiredConfiguration(Protocol):
+    """The configuration provider."""
+
+    def from_yaml(self, filepath: str | os.PathLike[str], required: object = True) -> None:
+        """Lay a YAML file over the configuration."""
+
+    # Any: settings hold whatever YAML can.
+    def from_dict(self, options: Mapping[str, Any], required: object = False) -> None:
+        """Lay settings over the configuration."""
+
+
+class Wired(Protocol):
+    """A ``phasewire.containers.Container``, as far as ``app`` uses it."""
+
+    config: WiredConfiguration
+
+    def settings(self) -> Settings:
+        """Give the validated settings."""
+
+    def discovery(self) -> DiscoveryService:
+        """Make the service that finds adapters."""
+
+    def validator(self) -> ScheduleValidator:
+        """Make what checks schedules."""
+
+    def model(self) -> LightningModule:
+        """Build the configured model."""
+
+    def datamodule(self) -> LightningDataModule | None:
+        """Build the configured data module."""
+
+    def trainer(self) -> Trainer:
+        """Build the configured Trainer, with the scheduler among its callbacks."""

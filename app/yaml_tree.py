@@ -1,0 +1,249 @@
+"""From YAML text to a checked node tree: libyaml, duplicate keys, depth, and ``${VAR:default}``.
+
+The tree is what remembers where a value stood, so that an error found long after reading can name its line. Everything
+here raises :class:`YamlFault` or another ``yaml.YAMLError``; :mod:`phasewire.app.config_file` makes errors for people
+of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import yaml
+
+from phasewire.adapters.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from yaml import SafeDumper as _Dumper
+    from yaml import SafeLoader as _Loader
+else:
+    # A PyYAML built without libyaml has only the slow classes; they read and write the same.
+    _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+__all__ = ["Mark", "StrictDumper", "StrictLoader", "YamlFault", "child_nodes", "compose", "process_environment"]
+
+
+class Mark(Protocol):
+    """A place in a text, as both of PyYAML's parsers give it."""
+
+    line: int
+    """From 0."""
+    column: int
+    """From 0."""
+
+
+#: Deeper nesting than this is refused: libyaml recurses in C, and at some tens of thousands of levels it would end the
+#: process instead of raising.
+_MOST_NESTED_LEVELS = 500
+
+_STR_TAG = "tag:yaml.org,2002:str"
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+#: Numbers with an exponent, which the YAML 1.1 that PyYAML speaks takes for text unless they have a dot and a sign.
+_EXPONENT_FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
+
+_ENVIRONMENT_VARIABLE = re.compile(
+    r"(?P<escape>\$)?\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\})?"
+)
+
+
+class YamlFault(yaml.MarkedYAMLError):
+    """Something in the text that YAML allows and Phasewire refuses.
+
+    Args:
+        problem: What is wrong, as whole sentences.
+        mark: Where.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, problem: str, mark: Mark | None, remedy: str | None = None) -> None:
+        super().__init__(problem=problem)
+        self.mark = mark
+        self.remedy = remedy
+
+
+class StrictLoader(_Loader):
+    """PyYAML's safe loader, which also reads ``1e-5`` as a number."""
+
+
+class StrictDumper(_Dumper):
+    """PyYAML's safe dumper, which quotes text that :class:`StrictLoader` would read as a number."""
+
+
+for _strict in (StrictLoader, StrictDumper):
+    _strict.add_implicit_resolver(_FLOAT_TAG, _EXPONENT_FLOAT, list("-+.0123456789"))
+
+
+def _placed(construct: Callable[[StrictLoader, yaml.ScalarNode], object]) -> Callable[..., object]:
+    """Give a constructor's failure (``2024-13-45`` is no date) the place where the value stands."""
+
+    def constructor(loader: StrictLoader, node: yaml.ScalarNode) -> object:
+        try:
+            return construct(loader, node)
+        except (ValueError, LookupError, OverflowError, AttributeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise YamlFault(
+                f"{node.value!r} cannot be read as a {kind}.", node.start_mark, "Put it in quotes if text is meant."
+            ) from error
+
+    return constructor
+
+
+for _kind in ("bool", "int", "float", "timestamp"):
+    StrictLoader.add_constructor(
+        f"tag:yaml.org,2002:{_kind}", _placed(getattr(yaml.constructor.SafeConstructor, f"construct_yaml_{_kind}"))
+    )
+
+
+def compose(loader: StrictLoader, text: str, environment: Mapping[str, str] | None) -> yaml.Node | None:
+    """Build the node tree of one YAML document and check what the parser does not. Linear in the text.
+
+    Args:
+        loader: The loader that was made for the text.
+        text: The text.
+        environment: The variables that ``${VAR}`` in scalar values stands for; ``None`` leaves such text alone.
+
+    Returns:
+        The root of the tree, or ``None`` for an empty document.
+
+    Raises:
+        yaml.YAMLError: The text is not one YAML document, is nested too deeply, has a key twice, or names an
+            environment variable that is not set and gives no default.
+    """
+    _refuse_depth(text)
+    root = loader.get_single_node()
+    if root is None:
+        return None
+    for node in _distinct_nodes(root):
+        if isinstance(node, yaml.MappingNode):
+            _refuse_duplicate_keys(loader, node)
+            values = [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            values = node.value
+        else:
+            continue
+        if environment is not None:
+            _replace_variables(loader, values, environment)
+    return root
+
+
+def child_nodes(node: yaml.Node) -> dict[Hashable, tuple[yaml.Node, yaml.Node]]:
+    """List what a mapping or sequence node holds.
+
+    Args:
+        node: A node of a tree from :func:`compose`.
+
+    Returns:
+        Key or index to (the node that marks the place, the value's node); empty for a scalar.
+    """
+    if isinstance(node, yaml.SequenceNode):
+        return {index: (child, child) for index, child in enumerate(node.value)}
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    # PyYAML puts what "<<" merges in before a mapping's own keys, so the last of equal keys is the one in force.
+    constructor = yaml.constructor.SafeConstructor()
+    return {
+        _key_of(constructor, key): (key, value)
+        for key, value in node.value
+        if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE_TAG
+    }
+
+
+def _refuse_depth(text: str) -> None:
+    # Every level costs at least one of these, so only text that could be too deep is parsed a second time.
+    if text.count("[") + text.count("{") + text.count("- ") + text.count(":") <= _MOST_NESTED_LEVELS:
+        return
+    depth = 0
+    for event in yaml.parse(text, StrictLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MOST_NESTED_LEVELS:
+                raise YamlFault(f"Values are nested more than {_MOST_NESTED_LEVELS} levels deep.", event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _distinct_nodes(root: yaml.Node) -> Iterator[yaml.Node]:
+    """Every node once, though aliases (and, in bad input, cycles) make it reachable more than once."""
+    seen: set[int] = set()
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, yaml.MappingNode):
+            for pair in node.value:
+                pending.extend(pair)
+        elif isinstance(node, yaml.SequenceNode):
+            pending.extend(node.value)
+
+
+def _refuse_duplicate_keys(loader: StrictLoader, node: yaml.MappingNode) -> None:
+    first_given: dict[Hashable, yaml.Node] = {}
+    for key_node, _ in node.value:
+        # A key that is itself a collection is refused by the constructor, with its place.
+        if not isinstance(key_node, yaml.ScalarNode):
+            continue
+        first = first_given.setdefault(_key_of(loader, key_node), key_node)
+        if first is key_node:
+            continue
+        line, first_line = key_node.start_mark.line + 1, first.start_mark.line + 1
+        same = "" if first.value == key_node.value else f" (the same key as {first.value!r})"
+        places = f"on line {first_line} and on line {line}" if line != first_line else f"both times on line {line}"
+        raise YamlFault(
+            f"The key {key_node.value!r}{same} is given twice, {places}.",
+            key_node.start_mark,
+            "Keep one of them.",
+        )
+
+
+def _key_of(constructor: yaml.constructor.SafeConstructor, node: yaml.ScalarNode) -> Hashable:
+    if node.tag in (_STR_TAG, _MERGE_TAG):
+        return str(node.value)
+    key: Hashable = constructor.construct_object(node)
+    return key
+
+
+def _replace_variables(loader: StrictLoader, nodes: list[yaml.Node], environment: Mapping[str, str]) -> None:
+    for node in nodes:
+        if not isinstance(node, yaml.ScalarNode) or "${" not in node.value:
+            continue
+        node.value = _ENVIRONMENT_VARIABLE.sub(partial(_value_for, node=node, environment=environment), node.value)
+        # What is written without quotes gets its type from the replaced text; quotes keep it text.
+        if node.tag == _STR_TAG and not node.style:
+            node.tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]  # stubs
+
+
+def _value_for(found: re.Match[str], node: yaml.ScalarNode, environment: Mapping[str, str]) -> str:
+    if found["escape"]:
+        return found[0][1:]
+    name, default = found["name"], found["default"]
+    if name is None:
+        raise YamlFault(
+            f"{node.value!r} has a '${{' that is not followed by the name of an environment variable and '}}'.",
+            node.start_mark,
+            "Write ${NAME} or ${NAME:default}, or '$${' for the characters themselves.",
+        )
+    if name in environment:
+        return environment[name]
+    if default is not None:
+        return str(default)
+    problem = f"The environment variable {name!r} is not set, and no default is given."
+    raise YamlFault(
+        f"{problem} {did_you_mean(name, environment)}".strip(),
+        node.start_mark,
+        f"Set it, or write ${{{name}:default}}.",
+    )
+
+
+def process_environment() -> Mapping[str, str]:
+    """The variables of this process, for :func:`compose`."""
+    return os.environ

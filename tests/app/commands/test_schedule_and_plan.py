@@ -1,0 +1,157 @@
+"""``phasewire schedule`` and ``phasewire plan``: on the meta device, nothing trained."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from phasewire.app.class_path import import_attribute
+
+
+def cells(output: str) -> list[list[str]]:
+    """The rows of the table in an output."""
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in output.splitlines()]
+    return [row for row in rows if row]
+
+
+def write_schedule(project, schedule, name="schedule.yaml"):
+    path = project / name
+    path.write_text(yaml.safe_dump(schedule))
+    return path
+
+
+GOOD = {
+    0: {"params": ["head.*"], "max_transition_epoch": 3},
+    1: {"params": [r"backbone\.1\..*"], "lr": 0.002},
+    2: {"params": [r"backbone\.0\..*"]},
+}
+
+
+def test_generate_writes_two_parameters_a_phase_from_the_last_to_the_first(project, run):
+    result = run("schedule", "generate", "own_project.Classifier")
+    assert result.exit_code == 0, result.output
+    assert "Classifier_ft_schedule.yaml" in result.stdout
+    written = yaml.safe_load((project / "Classifier_ft_schedule.yaml").read_text())
+    assert [phase["params"] for phase in written.values()] == [
+        ["head.bias", "head.weight"],
+        ["backbone.1.bias", "backbone.1.weight"],
+        ["backbone.0.bias", "backbone.0.weight"],
+    ]
+
+
+def test_generate_never_replaces_a_file_with_other_content(project, run):
+    (project / "mine.yaml").write_text("my own work\n")
+    result = run("schedule", "generate", "own_project:Classifier", "--output", "mine.yaml")
+    assert result.exit_code == 0, result.output
+    assert (project / "mine.yaml").read_text() == "my own work\n"
+    (written,) = [path for path in project.glob("mine*.yaml") if path.name != "mine.yaml"]
+    assert written.name in result.stdout
+
+
+def test_what_generate_writes_validate_accepts(project, run):
+    run("schedule", "generate", "own_project.Classifier", "--output", "s.yaml")
+    result = run("schedule", "validate", "s.yaml", "--model", "own_project.Classifier")
+    assert result.exit_code == 0, result.output
+    assert "s.yaml is valid for Classifier: 3 phases, every parameter is thawed." in result.stdout
+
+
+def test_validate_prints_warnings(project, run):
+    write_schedule(project, {**GOOD, 0: {"params": ["head.*"], "lr": 0.5}})
+    result = run("schedule", "validate", "schedule.yaml", "--model", "own_project.Classifier")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"Warning: .*lr", result.stdout)
+
+
+def test_validate_refuses_gaps_and_writes_nothing(project, refused):
+    write_schedule(project, {0: {"params": ["head.*"]}, 2: {"params": ["backbone.*"]}})
+    before = sorted(path.name for path in project.iterdir() if path.is_file())
+    message = refused("schedule", "validate", "schedule.yaml", "--model", "own_project.Classifier")
+    assert "schedule.yaml" in message
+    assert sorted(path.name for path in project.iterdir() if path.is_file()) == before
+
+
+def test_validate_refuses_a_key_given_twice(project, refused):
+    (project / "twice.yaml").write_text("0: {params: [head.*]}\n0: {params: [backbone.*]}\n")
+    assert "twice.yaml, line 2" in refused("schedule", "validate", "twice.yaml", "--model", "own_project.Classifier")
+
+
+def test_plan_shows_parameters_share_rate_and_transition_of_each_phase(project, run):
+    write_schedule(project, GOOD)
+    result = run("plan", "own_project.Classifier", "--init-args", "{width: 10}", "--schedule", "schedule.yaml")
+    assert result.exit_code == 0, result.output
+    heading, *rows = cells(result.stdout)
+    assert heading == ["Phase", "Tensors", "Parameters", "Share", "Thawed so far", "Learning rate", "Moves on"]
+    # 10 x 2 + 2 in the head, 10 x 10 + 10 and 3 x 10 + 10 in the backbone: 172 in all.
+    assert rows == [
+        ["0", "2", "22", "12.8%", "12.8%", "the optimizer's", "by early stopping, at epoch 3 at the latest"],
+        ["1", "2", "110", "64.0%", "76.7%", "0.002", "by early stopping"],
+        ["2", "2", "40", "23.3%", "100.0%", "1e-05", "to max_epochs"],
+    ]
+    assert "172 parameters in 3 phases" in result.stdout
+
+
+def test_plan_takes_model_schedule_and_settings_from_the_configuration(project, run):
+    (project / "change.yaml").write_text("scheduler: {max_depth: 0}\n")
+    result = run("plan", "--config", "config.yaml")
+    assert [row[-1] for row in cells(result.stdout)[1:]] == [
+        "at epoch 1",
+        "to max_epochs, at least to epoch 3",
+    ]
+    result = run("plan", "--config", "config.yaml", "--config", "change.yaml")
+    assert [row[-1] for row in cells(result.stdout)[1:]] == ["to max_epochs, at least to epoch 1"]
+    assert "max_depth" in result.stdout
+
+
+def test_plan_without_a_schedule_shows_the_one_that_would_be_generated(project, run):
+    result = run("plan", "own_project.Classifier")
+    assert [row[1] for row in cells(result.stdout)[1:]] == ["2", "2", "2"]
+    assert "would be generated" in result.stdout
+
+
+def test_plan_allocates_no_parameters(project, run):
+    # 4 TB of float32 if it had storage.
+    result = run("plan", "own_project.Classifier", "--init-args", "{width: 1000000}")
+    assert result.exit_code == 0, result.output
+    assert "1,000,007,000,002" in result.stdout.replace(" ", "") or "parameters in 3 phases" in result.stdout
+
+
+def test_plan_trains_and_writes_nothing(project, run):
+    before = sorted(path.name for path in project.iterdir() if path.is_file())
+    assert run("plan", "--config", "config.yaml").exit_code == 0
+    assert sorted(path.name for path in project.iterdir() if path.is_file()) == before
+
+
+def test_a_constructor_that_needs_values_is_planned_on_the_cpu(project, run, refused):
+    message = refused("plan", "own_project.NeedsValues")
+    assert "meta device" in message
+    assert "--on-cpu" in message
+    result = run("plan", "own_project.NeedsValues", "--on-cpu")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["plan"], "phasewire plan my_project"),
+        (["plan", "own_project.NoModule"], "no torch module"),
+        (["plan", "own_project.Classifier", "--init-args", "[1, 2]"], "mapping"),
+        (["plan", "own_project.Classifier", "--init-args", "{width: 3"], "--init-args"),
+        (["plan", "own_project.Classifier", "--schedule", "absent.yaml"], "absent.yaml"),
+        (["plan", "--config", "config.yaml", "--init-args", "{width: 3}"], "--init-args"),
+        (["schedule", "generate", "own_project.Absent"], "Absent"),
+        (["schedule", "validate", "absent.yaml", "--model", "own_project.Classifier"], "absent.yaml"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(project, refused, arguments, expected):
+    assert expected in refused(*arguments)
+
+
+def test_a_class_of_the_working_directory_is_importable_only_during_the_command(project, run):
+    assert run("plan", "own_project.Classifier").exit_code == 0
+    import sys
+
+    sys.modules.pop("own_project", None)
+    with pytest.raises(Exception, match="own_project"):
+        import_attribute("own_project.Classifier")

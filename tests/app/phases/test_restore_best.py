@@ -1,0 +1,137 @@
+"""Going back to the best checkpoint when a phase ends."""
+
+import pytest
+import torch
+
+from phasewire.app import CheckpointError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
+from tuning import Notes, TunedModule, fit, make_trainer, names_of_groups, state_of
+
+SCHEDULE = {
+    0: {"params": ["head.*"], "max_transition_epoch": 2},
+    1: {"params": ["layers.1.*"], "max_transition_epoch": 4},
+    2: {"params": ["layers.0.*"]},
+}
+
+
+class FirstStates(Notes):
+    """Keeps the weights and the momentum that each epoch began with."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights, self.momentum = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if batch_idx == 0:
+            self.weights.append(state_of(pl_module))
+            names = {id(p): name for name, p in pl_module.named_parameters()}
+            state = trainer.optimizers[0].state
+            self.momentum.append({names[id(p)]: s["momentum_buffer"].clone() for p, s in state.items()})
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def run(tmp_path, losses, *, restore_best=True, epochs=6, module=None):
+    notes, checkpoint = FirstStates(), FTSCheckpoint(tmp_path / "best", monitor="val_loss", filename="{epoch}")
+    trainer = make_trainer(
+        tmp_path,
+        FinetuningScheduler(SCHEDULE, restore_best=restore_best),
+        FTSEarlyStopping("val_loss", patience=99),
+        checkpoint,
+        notes,
+        max_epochs=epochs,
+    )
+    fit(trainer, module or TunedModule(losses))
+    return notes, checkpoint, trainer
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_phase_begins_with_the_weights_and_the_momentum_of_the_best_epoch(tmp_path):
+    # Epoch 0 is the best of phase 0: phase 1 begins, in epoch 2, with what epoch 1 began with.
+    notes, _, _ = run(tmp_path, [1.0, 2.0, 3.0], epochs=3)
+
+    assert same(notes.weights[2], notes.weights[1])
+    assert same(notes.momentum[2], notes.momentum[1])
+
+
+def test_without_restoring_a_phase_goes_on_from_the_last_weights(tmp_path):
+    restored, _, _ = run(tmp_path / "a", [1.0, 2.0, 3.0], epochs=3)
+    torch.manual_seed(0)
+    went_on, _, _ = run(tmp_path / "b", [1.0, 2.0, 3.0], epochs=3, restore_best=False)
+
+    assert same(went_on.weights[1], restored.weights[1])
+    assert not same(went_on.weights[2], restored.weights[2])
+
+
+def test_the_best_of_an_earlier_phase_keeps_the_groups_of_every_phase(tmp_path):
+    # The best epoch lies in phase 0; phase 1 finds none better.
+    notes, checkpoint, trainer = run(tmp_path, [1.0, 2.0, 3.0, 4.0, 5.0], epochs=5)
+
+    assert same(notes.weights[4], notes.weights[1])
+    assert notes.epochs[4].groups == (
+        ("head.weight", "head.bias"),
+        ("layers.1.weight", "layers.1.bias"),
+        ("layers.0.weight", "layers.0.bias"),
+    )
+    # The parameters of phase 1 start anew; their momentum belongs to weights that are gone.
+    assert set(notes.momentum[4]) == {"head.weight", "head.bias"}
+    assert checkpoint.best_ckpt_depth == 0
+    assert len(names_of_groups(trainer.optimizers[0], trainer.lightning_module)) == 3
+
+
+def test_learning_rates_go_on_from_the_newest_epoch(tmp_path):
+    module = TunedModule(
+        [1.0, 2.0, 3.0, 4.0, 5.0], scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    )
+
+    notes, _, trainer = run(tmp_path, [], epochs=5, module=module)
+
+    assert [epoch.lrs[0] for epoch in notes.epochs] == pytest.approx([0.1 * 0.5**epoch for epoch in range(5)])
+    assert len(trainer.lr_scheduler_configs[0].scheduler.base_lrs) == 3
+
+
+def test_the_depth_of_the_best_checkpoint_is_recorded_in_it(tmp_path):
+    _, checkpoint, _ = run(tmp_path, [3.0, 3.0, 1.0, 2.0, 2.0], epochs=5)
+
+    saved = torch.load(checkpoint.best_model_path, weights_only=True)
+    assert saved["callbacks"][SCHEDULER_STATE_KEY]["depth"] == 1
+    assert checkpoint.best_ckpt_depth == 1
+    assert checkpoint.current_ckpt_depth == 1
+
+
+def test_a_phase_too_short_for_a_checkpoint_goes_on_with_a_warning(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        FinetuningScheduler(SCHEDULE),
+        FTSEarlyStopping("val_loss", patience=99),
+        FTSCheckpoint(tmp_path, monitor="val_loss", every_n_epochs=3),
+        max_epochs=3,
+    )
+
+    with pytest.warns(UserWarning, match="no best checkpoint was saved yet"):
+        fit(trainer, TunedModule([1.0]))
+
+
+def test_a_best_checkpoint_of_something_else_is_refused(tmp_path):
+    class Foreign(FTSCheckpoint):
+        def on_train_epoch_end(self, trainer, pl_module):
+            super().on_train_epoch_end(trainer, pl_module)
+            torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.6"}, tmp_path / "foreign.ckpt")
+            self.best_model_path = str(tmp_path / "foreign.ckpt")
+
+    trainer = make_trainer(
+        tmp_path,
+        FinetuningScheduler(SCHEDULE),
+        FTSEarlyStopping("val_loss", patience=99),
+        Foreign(tmp_path, monitor="val_loss"),
+    )
+
+    with pytest.raises(CheckpointError, match=r"foreign\.ckpt: The checkpoint holds no state"):
+        fit(trainer, TunedModule([1.0]))

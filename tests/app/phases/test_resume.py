@@ -1,0 +1,173 @@
+"""Continuing a run from a checkpoint with ``fit(ckpt_path=...)``."""
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+
+from phasewire.app import CheckpointError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from tuning import Notes, TunedModule, fit, make_trainer, state_of
+
+# A resumed run finds the files of the run before it.
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
+
+SCHEDULE = {
+    0: {"params": ["head.*"], "max_transition_epoch": 2},
+    1: {"params": ["layers.1.*"]},
+    2: {"params": ["layers.0.*"]},
+}
+LOSSES = [3.0, 2.0, 1.0, 4.0, 4.0, 0.5, 6.0, 7.0]
+EPOCHS = 8
+
+
+def build_module():
+    module = TunedModule(
+        LOSSES,
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.05),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9**epoch),
+        only_trainable=False,
+    )
+    module.no_decay = ["bias"]
+    return module
+
+
+def build_trainer(folder, *, epochs=EPOCHS, restore_best=True):
+    notes = Notes()
+    trainer = make_trainer(
+        folder,
+        FinetuningScheduler(SCHEDULE, restore_best=restore_best),
+        FTSEarlyStopping("val_loss", patience=2),
+        FTSCheckpoint(folder / "best", monitor="val_loss", filename="{epoch}", save_top_k=-1),
+        ModelCheckpoint(folder / "every", save_top_k=-1, filename="{epoch}", every_n_epochs=1),
+        notes,
+        max_epochs=epochs,
+    )
+    return trainer, notes
+
+
+def saved_after(folder, epoch):
+    return folder / "every" / f"epoch={epoch}.ckpt"
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["restoring the best", "going on"])
+def whole_run(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    torch.manual_seed(0)
+    module = build_module()
+    trainer, notes = build_trainer(folder, restore_best=request.param)
+    fit(trainer, module)
+    return request.param, folder, notes, state_of(module), trainer.optimizers[0].state_dict()
+
+
+@pytest.mark.parametrize("epoch", range(EPOCHS - 1))
+def test_a_run_resumed_after_any_epoch_ends_with_the_same_bits(whole_run, tmp_path, epoch):
+    restore_best, folder, whole, expected, optimizer_state = whole_run
+    checkpoint = saved_after(folder, epoch)
+    torch.manual_seed(123)
+    module = build_module()
+    # The folders stay those of the first run, as they do for a user who starts the same script again.
+    trainer, notes = build_trainer(folder, restore_best=restore_best)
+
+    fit(trainer, module, ckpt_path=checkpoint)
+
+    assert notes.epochs == whole.epochs[epoch + 1 :]
+    assert all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
+    resumed = trainer.optimizers[0].state_dict()
+    assert resumed["param_groups"] == optimizer_state["param_groups"]
+    for index, state in optimizer_state["state"].items():
+        assert all(torch.equal(state[key], resumed["state"][index][key]) for key in state)
+
+
+def test_the_checkpoint_path_may_be_set_on_the_trainer(whole_run):
+    restore_best, folder, whole, expected, _ = whole_run
+    checkpoint = saved_after(folder, 3)
+    module = build_module()
+    trainer, notes = build_trainer(folder, restore_best=restore_best)
+    trainer.ckpt_path = str(checkpoint)
+
+    fit(trainer, module)
+
+    assert notes.epochs == whole.epochs[4:]
+    assert all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.filterwarnings(r"ignore:\.fit\(ckpt_path=.last.\) is set, but there is no last:UserWarning")
+@pytest.mark.filterwarnings(r"ignore:`\.fit\(ckpt_path=None\)` was called without a model:UserWarning")
+def test_a_checkpoint_saved_on_an_exception_is_resumed_in_its_phase(tmp_path):
+    class Broken(TunedModule):
+        def training_step(self, batch, batch_idx):
+            if self.current_epoch == 3:
+                raise RuntimeError("the power went out")
+            return super().training_step(batch, batch_idx)
+
+    trainer = make_trainer(
+        tmp_path,
+        FinetuningScheduler(SCHEDULE, restore_best=False),
+        FTSEarlyStopping("val_loss", patience=99),
+        OnExceptionCheckpoint(tmp_path),
+    )
+    with pytest.raises(RuntimeError, match="power"):
+        fit(trainer, Broken())
+    notes = Notes()
+    again = make_trainer(
+        tmp_path,
+        FinetuningScheduler(SCHEDULE, restore_best=False),
+        FTSEarlyStopping("val_loss", patience=99),
+        notes,
+        max_epochs=5,
+    )
+
+    fit(again, TunedModule(), ckpt_path=tmp_path / "on_exception.ckpt")
+
+    assert notes.depths == [1, 1]
+    assert set(notes.epochs[0].trainable) == {"layers.1.weight", "layers.1.bias", "head.weight", "head.bias"}
+
+
+def test_our_state_is_plain(whole_run):
+    _, folder, *_ = whole_run
+    checkpoint = torch.load(saved_after(folder, 4), weights_only=True)
+
+    assert checkpoint["callbacks"]["phasewire.FinetuningScheduler"]["depth"] == 1
+    assert checkpoint["phasewire"] == {
+        "format": 1,
+        "parameter_names": "module",
+        "adapter": "phasewire.adapters.base:StrategyAdapter",
+    }
+
+
+def test_a_checkpoint_written_by_the_peer_is_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "fts.ckpt"
+    # What finetuning-scheduler 2.14.1 leaves among a checkpoint's callbacks.
+    state = {"internal_optimizer_metadata": {}, "fts_metadata": {"current_ckpt_depth": 1, "best_ckpt_depth": 0}}
+    torch.save(
+        {
+            "state_dict": TunedModule().state_dict(),
+            "callbacks": {"FinetuningScheduler": state},
+            "pytorch-lightning_version": "2.6.6",
+        },
+        path,
+    )
+    trainer, _ = build_trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"fts\.ckpt: .* finetuning-scheduler package, .*load_state_dict"):
+        fit(trainer, build_module(), ckpt_path=path)
+
+
+def test_a_checkpoint_without_a_schedule_is_refused_with_the_remedy(tmp_path):
+    plain = make_trainer(tmp_path, max_epochs=1)
+    fit(plain, TunedModule())
+    plain.save_checkpoint(tmp_path / "plain.ckpt")
+    trainer, _ = build_trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"plain\.ckpt: .* holds no state of phasewire\.app\.FinetuningScheduler"):
+        fit(trainer, build_module(), ckpt_path=tmp_path / "plain.ckpt")
+
+
+def test_a_checkpoint_of_a_newer_format_is_refused(whole_run, tmp_path):
+    _, folder, *_ = whole_run
+    checkpoint = torch.load(saved_after(folder, 4), weights_only=True)
+    checkpoint["phasewire"]["format"] = 99
+    torch.save(checkpoint, tmp_path / "newer.ckpt")
+    trainer, _ = build_trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"newer\.ckpt: The checkpoint has format 99, .* Upgrade Phasewire"):
+        fit(trainer, build_module(), ckpt_path=tmp_path / "newer.ckpt")

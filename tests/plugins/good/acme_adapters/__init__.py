@@ -1,0 +1,1 @@
+"""Adapters of a made-up company."""

@@ -1,0 +1,5 @@
+from phasewire.adapters import TransformerBridgeStrategyAdapter
+
+
+class OtherBridgeAdapter(TransformerBridgeStrategyAdapter):
+    """Another package's adapter for the same models."""

@@ -1,0 +1,5 @@
+from phasewire.adapters import StrategyAdapter
+
+
+class Adapter(StrategyAdapter):
+    """One of two."""

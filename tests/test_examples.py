@@ -1,0 +1,33 @@
+"""The scripts that users copy run as they are."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from phasewire.app.schedule.files import load_schedule
+
+
+@pytest.fixture
+def examples(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the examples, so that what a run leaves behind lies there."""
+    return shutil.copytree(repository / "examples", tmp_path / "examples")
+
+
+def test_the_container_example_trains_through_all_its_phases(examples: Path, empty_dir: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, examples / "finetune_with_container.py"], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "Phase reached: 2 of 2" in finished.stdout
+    checkpoint = re.search(r"Best val_loss: \d\.\d+ in (.*)", finished.stdout)
+    assert checkpoint
+    assert (empty_dir / checkpoint[1]).is_file()
+
+
+def test_the_example_schedule_loads(examples: Path) -> None:
+    assert len(load_schedule(examples / "schedule.yaml").phases) == 3
