@@ -226,7 +226,8 @@ def dump_yaml(values: object) -> str:
         The text, keys in the order given.
     """
     # The dumper is ours by class; what it may be given is PyYAML's own matter.
-    return yaml.dump(values, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=120)
+    with _collector_paused():
+        return yaml.dump(values, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 # Any: settings hold whatever YAML can.

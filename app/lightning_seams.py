@@ -70,6 +70,11 @@ class StrategySeam:
         self._shadowed_before = {name: attributes[name] for name in self._shadows if name in attributes}
         attributes.update(self._shadows)
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the strategy has its own methods again."""
+        return self._removed
+
     def remove(self) -> None:
         """Put back what was there before; does nothing the second time."""
         self._removed = True

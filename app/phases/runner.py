@@ -116,7 +116,12 @@ class PhaseRunner:
             started_at_epoch=self._state.started_at_epoch,
             groups=group_names(optimizers[0], self._named_parameters()) if optimizers else [],
             phases=[list(phase.params) for phase in self.schedule.phases],
+            begun=self._state.begun,
         )
+
+    def begin(self) -> None:
+        """Note that training begins, with the optimizer as the schedule wants it."""
+        self._state.begun = True
 
     # -- the beginning of a fit ----------------------------------------------------------------------------------
 

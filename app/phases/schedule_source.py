@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
 
-__all__ = ["generate_schedule_file", "log_folder", "obtain_schedule", "refuse_reinitialisation", "save_repaired_schedule", "save_used_schedule"]
+__all__ = [
+    "generate_schedule_file",
+    "log_folder",
+    "obtain_schedule",
+    "refuse_reinitialisation",
+    "save_repaired_schedule",
+    "save_used_schedule",
+]
 
 
 def log_folder(trainer: pl.Trainer, wanted: str | os.PathLike[str] | None) -> str:

@@ -390,6 +390,7 @@ class FinetuningScheduler(Callback):
             runner.check_phase_zero()
         else:
             runner.resume(self._saved)
+        runner.begin()
         self.strategy_adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self.settings.log_dir)  # asks all ranks
         if self.settings.ft_schedule is not None and self._given is not None and trainer.is_global_zero:
@@ -415,7 +416,10 @@ class FinetuningScheduler(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Record the progress through the schedule, and how the checkpoint was written."""
-        if self._adapter is not None:
+        if self._adapter is not None and self._seam is not None:
+            if self._seam.is_removed:
+                # The run is over, so Lightning asked the strategy itself.
+                checkpoint["state_dict"] = self._translator.collect(self._adapter)
             self._translator.sign(checkpoint, self._adapter)
         if self._runner is not None:
             checkpoint["callbacks"][SCHEDULER_STATE_KEY] = self._runner.snapshot().to_dict()
@@ -425,7 +429,8 @@ class FinetuningScheduler(Callback):
     ) -> None:
         """Take the progress through the schedule from a checkpoint that a fit resumes; nothing outside ``fit``."""
         if trainer.state.fn == TrainerFn.FITTING:
-            self._saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY])
+            saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY])
+            self._saved = saved if saved.begun else None
 
     # -- setting up ----------------------------------------------------------------------------------------------
 
@@ -475,7 +480,7 @@ class FinetuningScheduler(Callback):
         self._plain = self._given.to_dict()
         self.strategy_adapter.validate_ft_sched()
         # An adapter that validates by itself leaves the plain schedule as it wants it trained.
-        resolved = self._resolved or ResolvedSchedule.from_dict(self._plain)
+        resolved = self._resolved or ResolvedSchedule.from_dict(self._plain, base_max_lr=self.settings.base_max_lr)
         refuse_reinitialisation(self.settings, resolved)
         self._plain = resolved.to_dict()
         return resolved

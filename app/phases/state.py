@@ -24,6 +24,8 @@ class PhaseState:
     """The parameter names of every optimizer group, when the state was written."""
     phases: list[list[str]] = field(default_factory=list)
     """The parameter names of every phase of the schedule."""
+    begun: bool = False
+    """Whether training had begun; a learning-rate finder saves and restores before it does."""
 
     # Any: a checkpoint's values are whatever was put there; they are checked on the way in.
     def to_dict(self) -> dict[str, Any]:
@@ -38,6 +40,7 @@ class PhaseState:
             "started_at_epoch": self.started_at_epoch,
             "groups": self.groups,
             "phases": self.phases,
+            "begun": self.begun,
         }
 
     @classmethod
@@ -67,6 +70,7 @@ class PhaseState:
                 started_at_epoch=int(saved["started_at_epoch"]),
                 groups=[list(names) for names in saved["groups"]],
                 phases=[list(names) for names in saved["phases"]],
+                begun=bool(saved["begun"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(

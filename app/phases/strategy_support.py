@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -56,7 +57,9 @@ class DDPSupport(StrategySupport):
         self._ddp = strategy
 
     def after_thaw(self) -> None:
-        """Wrap the module anew."""
+        """Wrap the module anew, where it is wrapped: a subclass of the strategy may hold it in another way."""
+        if not isinstance(self._ddp.model, DistributedDataParallel):
+            return
         self._ddp.model = self._ddp.lightning_module
         self._ddp.configure_ddp()
 

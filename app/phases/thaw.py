@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["freeze", "resume_running_stats"]
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 
 def freeze(module: nn.Module, *, track_running_stats: bool) -> None:
@@ -40,8 +41,8 @@ def resume_running_stats(module: nn.Module, thawed: Iterable[str]) -> None:
             layer.track_running_stats = True
 
 
-def _layers_with_running_stats(module: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
+def _layers_with_running_stats(module: nn.Module) -> Iterator[tuple[str, BatchNorm]]:
     for name, layer in module.named_modules():
         # A layer built with track_running_stats=False has no statistics to track.
-        if isinstance(layer, _BatchNorm) and layer.running_mean is not None:
+        if isinstance(layer, BatchNorm) and layer.running_mean is not None:
             yield name, layer

@@ -21,7 +21,15 @@ from phasewire.app.schedule.places import Places, ScheduleFile
 from phasewire.app.schedule.problems import KnownKeys, Location, schedule_error
 from phasewire.app.schedule.values import at_least, learning_rate, plain_copy, shortened, unexpected
 
-__all__ = ["ClassInit", "LRSchedulerReinit", "LightningLRConfig", "OptimizerReinit", "Phase", "Schedule"]
+__all__ = [
+    "ClassInit",
+    "LRSchedulerReinit",
+    "LightningLRConfig",
+    "OptimizerReinit",
+    "Phase",
+    "Schedule",
+    "reinit_to_dict",
+]
 
 _Value = TypeVar("_Value")
 

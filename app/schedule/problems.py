@@ -46,15 +46,15 @@ def schedule_error(
     Returns:
         The error to raise ``from`` the given one.
     """
-    found = [(where(details["loc"]), _problem(details, known_keys)) for details in _first(error)]
-    count = error.error_count()
-    if count == 1:
-        place, problem = found[0]
+    mistakes = _without_consequences(error.errors(include_url=False))
+    shown = [(where(mistake["loc"]), _problem(mistake, known_keys)) for mistake in mistakes[:_MOST_PROBLEMS_SHOWN]]
+    if len(shown) == 1:
+        place, problem = shown[0]
         return ScheduleError(problem, where=place)
-    lines = [f"  {place}: {problem}" if place else f"  {problem}" for place, problem in found]
-    if count > len(found):
-        lines.append(f"  and {count - len(found):,} more")
-    return ScheduleError("\n".join([f"The schedule has {count:,} mistakes:", *lines]))
+    lines = [f"  {place}: {problem}" if place else f"  {problem}" for place, problem in shown]
+    if len(mistakes) > len(shown):
+        lines.append(f"  and {len(mistakes) - len(shown):,} more")
+    return ScheduleError("\n".join([f"The schedule has {len(mistakes):,} mistakes:", *lines]))
 
 
 def joined(items: Iterable[object]) -> str:
@@ -72,8 +72,10 @@ def joined(items: Iterable[object]) -> str:
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else ""
 
 
-def _first(error: ValidationError) -> list[ErrorDetails]:
-    return error.errors(include_url=False)[:_MOST_PROBLEMS_SHOWN]
+def _without_consequences(mistakes: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out keys that are missing where another key is unknown: most likely that one is misspelt."""
+    misspelt = {mistake["loc"][:-1] for mistake in mistakes if mistake["type"] in _UNKNOWN_KEY}
+    return [m for m in mistakes if m["type"] not in _MISSING_KEY or m["loc"][:-1] not in misspelt]
 
 
 def _problem(details: ErrorDetails, known_keys: KnownKeys) -> str:

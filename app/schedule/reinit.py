@@ -74,7 +74,7 @@ def _imported(wanted: _Wanted, places: Places) -> type:
 
 
 def _check_arguments(wanted: _Wanted, named: type, places: Places) -> None:
-    # The first argument, parameters or optimizer, is given when the phase begins. A partial has the signature without it.
+    # The first argument, parameters or optimizer, is given when the phase begins: the partial's signature lacks it.
     rest = partial(named, None)
     try:
         check_arguments(

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from lightning.pytorch.callbacks import OnExceptionCheckpoint
-from tuning import Batches, TunedModule, fit, make_trainer
 
 from phasewire.adapters import CheckpointError, StrategyAdapter
 from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from tuning import Batches, TunedModule, fit, make_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore:\.fit\(ckpt_path=.last.\) is set, but there is no last:UserWarning"),
@@ -128,6 +128,17 @@ def test_an_emergency_checkpoint_is_written_through_the_adapter(tmp_path):
 
     assert calls == ["collect"]
     saved = torch.load(tmp_path / "on_exception.ckpt", weights_only=True)
+    assert all(name.startswith("renamed.") for name in saved["state_dict"])
+    assert saved["phasewire"]["parameter_names"] == "renamed"
+
+
+def test_a_finished_trainer_writes_through_the_adapter(tmp_path):
+    trainer = build(tmp_path)
+    fit(trainer, TunedModule([1.0]))
+
+    trainer.save_checkpoint(tmp_path / "final.ckpt")
+
+    saved = torch.load(tmp_path / "final.ckpt", weights_only=True)
     assert all(name.startswith("renamed.") for name in saved["state_dict"])
     assert saved["phasewire"]["parameter_names"] == "renamed"
 

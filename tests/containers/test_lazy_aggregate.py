@@ -41,7 +41,7 @@ def test_the_native_adapters_are_declared():
 @pytest.mark.parametrize("name", ["mine", "Mine", "MINE"])
 def test_an_installed_adapter_is_built_by_its_name_in_any_case(name):
     container = Container()
-    with container.discovery.override(providers.Object(FakeDiscovery({"mine": MyAdapter}))):
+    with container.discovery.override(FakeDiscovery({"mine": MyAdapter})):
         assert container.adapters(name, colour="blue").colour == "blue"
         assert container.adapters(name, "green").colour == "green"
 
@@ -49,14 +49,14 @@ def test_an_installed_adapter_is_built_by_its_name_in_any_case(name):
 def test_a_native_adapter_is_built_without_asking_discovery():
     container = Container()
     discovery = FakeDiscovery({"fsdp": MyAdapter})
-    container.discovery.override(providers.Object(discovery))
+    container.discovery.override(discovery)
     assert type(container.adapters("FSDP")).__name__ == "FSDPStrategyAdapter"
     assert discovery.asked == []
 
 
 def test_nothing_that_discovery_gave_is_kept():
     container = Container()
-    with container.discovery.override(providers.Object(FakeDiscovery({"mine": MyAdapter}))):
+    with container.discovery.override(FakeDiscovery({"mine": MyAdapter})):
         assert isinstance(container.adapters("mine"), MyAdapter)
     with pytest.raises(AdapterNotFoundError, match="No adapter is called 'mine'"):
         container.adapters("mine")
@@ -65,7 +65,7 @@ def test_nothing_that_discovery_gave_is_kept():
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_there_are():
     container = Container()
-    container.discovery.override(providers.Object(FakeDiscovery({"mine": MyAdapter})))
+    container.discovery.override(FakeDiscovery({"mine": MyAdapter}))
     with pytest.raises(
         AdapterNotFoundError,
         match=r"'transformbridge'\. Did you mean 'transformerbridge'\?.*fsdp, mine, modelparallelstrategy, transformer",
@@ -84,7 +84,7 @@ def test_the_aggregate_and_each_of_its_factories_can_be_overridden():
 
 def test_a_copy_asks_its_own_discovery():
     one, other = Container(), Container()
-    one.discovery.override(providers.Object(FakeDiscovery({"mine": MyAdapter})))
+    one.discovery.override(FakeDiscovery({"mine": MyAdapter}))
     assert isinstance(one.adapters("mine"), MyAdapter)
     with pytest.raises(AdapterNotFoundError):
         other.adapters("mine")

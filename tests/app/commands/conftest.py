@@ -44,6 +44,10 @@ class WithOwnData(Classifier):
 
 
 class TwoOptimizers(Classifier):
+    def __init__(self, automatic: bool):
+        super().__init__()
+        self.automatic_optimization = automatic
+
     def configure_optimizers(self):
         return [torch.optim.SGD(self.head.parameters(), lr=0.1), torch.optim.SGD(self.backbone.parameters(), lr=0.1)]
 

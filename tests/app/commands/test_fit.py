@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,17 +36,20 @@ def test_fit_trains_what_the_file_describes(project, run):
     assert result.exit_code == 0, result.output
     assert "Trained 3 epochs." in result.stdout
     (checkpoint,) = project.rglob("*.ckpt")
-    assert str(checkpoint) in result.stdout.replace("\n", "")
+    printed = re.search("Best checkpoint: (.*)", result.stdout)
+    assert printed
+    assert Path(printed[1]).samefile(checkpoint)
     weights = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert weights["head.weight"].shape == (2, 5)
     assert [row["epoch"] for row in metrics_of(project) if row["val_loss"]] == ["0", "1", "2"]
 
 
 def test_a_later_file_overrides_an_earlier_one(project, run):
-    result = run("fit", "-c", "config.yaml", "-c", change(project, trainer={"max_epochs": 2}))
-    assert "Trained 2 epochs." in result.stdout
+    result = run("fit", "-c", "config.yaml", "-c", change(project, trainer={"max_epochs": 4}))
+    assert "Trained 4 epochs." in result.stdout
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # Lightning's remark on a resume into a new folder
 def test_fit_resumes_from_a_checkpoint(project, run):
     run("fit", "-c", "config.yaml")
     (checkpoint,) = project.rglob("*.ckpt")
@@ -207,9 +211,25 @@ def test_two_schedulers_in_one_trainer_are_refused(project, refused):
     assert "two schedulers" in message
 
 
-def test_two_optimizers_are_refused(project, refused):
+@pytest.mark.parametrize(
+    "automatic",
+    [
+        pytest.param(
+            True,
+            marks=pytest.mark.xfail(
+                strict=True, reason="Lightning's own RuntimeError comes before the callback's check"
+            ),
+        ),
+        False,
+    ],
+)
+def test_two_optimizers_are_refused(project, refused, automatic):
     message = refused(
-        "fit", "-c", "config.yaml", "-c", change(project, model={"class_path": "own_project.TwoOptimizers"})
+        "fit",
+        "-c",
+        "config.yaml",
+        "-c",
+        change(project, model={"class_path": "own_project.TwoOptimizers", "init_args": {"automatic": automatic}}),
     )
     assert "2 optimizers" in message
 

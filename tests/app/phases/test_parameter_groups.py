@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import LearningRateFinder
 from torch.optim import lr_scheduler
 
 from phasewire.app import ConfigError, FinetuningScheduler, FTSEarlyStopping
@@ -75,6 +76,27 @@ def test_an_optimizer_that_holds_too_much_is_left_with_a_warning_if_told_so(tmp_
         notes, _, _ = run(tmp_path, TunedModule(only_trainable=False), epochs=1, enforce_phase0_params=False)
 
     assert len(notes.epochs[0].groups[0]) == 8
+
+
+@pytest.mark.filterwarnings("ignore:The (number of training|'val_dataloader)")
+def test_a_learning_rate_finder_does_not_keep_phase_zero_from_being_enforced(tmp_path):
+    module = TunedModule(only_trainable=False)
+    module.lr = 0.1
+    notes = Notes()
+    finder = LearningRateFinder(num_training_steps=3)
+    trainer = make_trainer(
+        tmp_path,
+        FinetuningScheduler(SCHEDULE, restore_best=False),
+        finder,
+        notes,
+        FTSEarlyStopping("val_loss", patience=9),
+        max_epochs=2,
+    )
+
+    fit(trainer, module)
+
+    assert notes.epochs[0].groups == (("head.weight", "head.bias"),)
+    assert notes.depths == [0, 1]
 
 
 def test_groups_with_parameter_names_keep_them(tmp_path):
