@@ -18,7 +18,7 @@ from rich.table import Table
 
 from phasewire.app.config_file import merge_settings
 from phasewire.app.demo import DemoWiring
-from phasewire.app.demo.quiet import lightning_errors_only
+from phasewire.app.demo.surroundings import lightning_errors_only, single_thread
 from phasewire.app.demo.training import Training
 from phasewire.app.demo.wiring import PRETRAIN
 from phasewire.containers import Container
@@ -72,7 +72,7 @@ def main() -> None:
     """Try every rate in every way, and print the mean validation losses."""
     wiring = DemoWiring.load()
     losses: dict[tuple[str, float], list[float]] = {(way, rate): [] for way in wiring.ways for rate in RATES}
-    with tempfile.TemporaryDirectory() as folder, lightning_errors_only():
+    with tempfile.TemporaryDirectory() as folder, lightning_errors_only(), single_thread():
         for seed in track(SEEDS, console=Console(stderr=True)):
             pretrained = pretrain(wiring, seed, Path(folder, f"{seed}-{PRETRAIN}"))
             for (way, rate), of_pair in losses.items():

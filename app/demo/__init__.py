@@ -5,7 +5,10 @@ in three ways: backbone frozen, everything at once, and thawed phase by phase. T
 starting weights, optimizer, epochs and steps; each is measured on test images by its own best checkpoint, which is the
 one with the lowest loss on validation images.
 
-TODO how the learning rates were chosen.
+Each way has one learning rate for all that it trains. The three were chosen alike: seven rates from 0.001 to 0.1, ten
+seeds that the demo does not show, and the lowest mean validation loss of the best checkpoint; the test images were not
+looked at. ``benchmarks/demo_learning_rates.py`` in the repository does it again. What else is in ``demo.yaml`` (size of
+the network, pretraining, epochs, an equal share of them for each phase) was set beforehand and not tuned.
 """
 
 from phasewire.app.demo.data import DigitsDataModule

@@ -11,8 +11,8 @@ from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from phasewire.adapters.errors import ConfigError
-from phasewire.app.demo.quiet import lightning_errors_only
 from phasewire.app.demo.report import RunResult, summarize, write_metrics
+from phasewire.app.demo.surroundings import lightning_errors_only, single_thread
 from phasewire.app.demo.training import Training, read_checkpoint
 from phasewire.app.demo.wiring import PRETRAIN, DemoWiring
 from phasewire.app.schedule.files import save_schedule
@@ -59,7 +59,7 @@ class DemoJob:
         """
         results: list[RunResult] = []
         task = self._progress.add_task("", total=self._epochs())
-        with lightning_errors_only():
+        with lightning_errors_only(), single_thread():
             for seed in self._wiring.seeds:
                 pretrained = self._pretrain(seed, folder, task)
                 results += [self._tune(way, seed, folder, pretrained, task) for way in self._wiring.ways]

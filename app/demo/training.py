@@ -14,6 +14,7 @@ from torch import Tensor
 
 from phasewire.app.config_file import dump_yaml
 from phasewire.app.demo.model import read_backbone
+from phasewire.app.lightning_seams import callbacks_of
 from phasewire.app.phases.scheduler import FinetuningScheduler
 from phasewire.app.wired import Wired
 
@@ -58,7 +59,9 @@ class Training:
     @property
     def schedule(self) -> dict[int, dict[str, Any]]:
         """The schedule as it was resolved against the model; known once trained."""
-        scheduler = next(callback for callback in self._trainer.callbacks if isinstance(callback, FinetuningScheduler))
+        scheduler = next(
+            callback for callback in callbacks_of(self._trainer) if isinstance(callback, FinetuningScheduler)
+        )
         return scheduler.ft_schedule
 
     def train(self, progress: Progress, task: TaskID) -> float:
@@ -71,7 +74,7 @@ class Training:
         Returns:
             Wall time in seconds.
         """
-        self._trainer.callbacks.append(_EpochCounter(progress, task))
+        callbacks_of(self._trainer).append(_EpochCounter(progress, task))
         begin = time.perf_counter()
         self._trainer.fit(self._model, datamodule=self._data)
         return time.perf_counter() - begin

@@ -16,10 +16,19 @@ from pydantic.dataclasses import dataclass
 
 from phasewire.adapters.errors import ScheduleError
 from phasewire.app.config_file import key_path
+from phasewire.app.schedule.fields import (
+    Frequency,
+    InitArgs,
+    LearningRate,
+    LearningRates,
+    Patterns,
+    TransitionEpoch,
+    plain_data,
+)
 from phasewire.app.schedule.numbering import ordered_phases
 from phasewire.app.schedule.places import Places, ScheduleFile
 from phasewire.app.schedule.problems import KnownKeys, Location, schedule_error
-from phasewire.app.schedule.values import at_least, learning_rate, plain_copy, shortened, unexpected
+from phasewire.app.schedule.values import plain_copy, shortened
 
 __all__ = [
     "ClassInit",
@@ -52,48 +61,6 @@ def _raising_schedule_errors(value_class: type[_Value]) -> type[_Value]:
     return value_class
 
 
-def _plain(value: object) -> object:
-    try:
-        return plain_copy(value)
-    except RecursionError as error:
-        raise ValueError("A value contains itself, which a schedule cannot.") from error
-
-
-def _patterns(value: object) -> tuple[object, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, (list, tuple)):
-        example = f", such as [{value}]," if isinstance(value, str) else ""
-        raise unexpected(value, f"a list of names or patterns{example}")
-    if "" in value:
-        raise ValueError(f"The pattern at index {value.index('')} is empty; write '.*' if every parameter is meant.")
-    return tuple(value)
-
-
-def _transition_epoch(value: object) -> int:
-    return -1 if value is None else at_least(-1, value)
-
-
-def _frequency(value: object) -> int | None:
-    return None if value is None else at_least(1, value)
-
-
-def _optional_rate(value: object) -> float | None:
-    return None if value is None else learning_rate(value)
-
-
-def _optional_rates(value: object) -> list[float] | None:
-    if value is None:
-        return None
-    if not isinstance(value, (list, tuple)):
-        raise unexpected(value, "a list of numbers")
-    return [learning_rate(rate) for rate in value]
-
-
-def _init_args(value: object) -> object:
-    return {} if value is None else _plain(value)
-
-
 @_raising_schedule_errors
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class ClassInit:
@@ -101,8 +68,7 @@ class ClassInit:
 
     class_path: StrictStr
     """Where the class is, such as ``"torch.optim.SGD"``."""
-    # Any: the arguments are whatever the class takes.
-    init_args: Annotated[dict[StrictStr, Any], BeforeValidator(_init_args)] = dataclasses.field(default_factory=dict)
+    init_args: InitArgs = dataclasses.field(default_factory=dict)
     """Keyword arguments, without the parameters or the optimizer that Phasewire gives."""
 
 
@@ -125,7 +91,7 @@ class LightningLRConfig:
 
     interval: Literal["epoch", "step"] | None = None
     """The unit of ``frequency``; Lightning's default is ``"epoch"``."""
-    frequency: Annotated[int | None, BeforeValidator(_frequency)] = None
+    frequency: Frequency = None
     """Step the scheduler after every so many epochs or batches; Lightning's default is 1."""
     name: StrictStr | None = None
     """The name under which the learning rate is logged."""
@@ -152,7 +118,7 @@ class LRSchedulerReinit:
     """How Lightning drives it."""
     use_current_optimizer_pg_lrs: StrictBool | None = None
     """Whether existing groups start with their current learning rates; not, if not given."""
-    init_pg_lrs: Annotated[tuple[float, ...] | None, BeforeValidator(_optional_rates)] = None
+    init_pg_lrs: LearningRates = None
     """The learning rates that the existing groups start with, in the order of the groups."""
 
 
@@ -165,15 +131,15 @@ class Phase:
         ScheduleError: A value cannot be used, or there is no such field.
     """
 
-    params: Annotated[tuple[StrictStr, ...], BeforeValidator(_patterns)] = ()
+    params: Patterns = ()
     """Full parameter names, or regular expressions matched from the start of a name."""
-    max_transition_epoch: Annotated[int, BeforeValidator(_transition_epoch)] = -1
+    max_transition_epoch: TransitionEpoch = -1
     """The epoch, from 0, at which the next phase begins at the latest; -1: only early stopping moves on."""
-    lr: Annotated[float | None, BeforeValidator(_optional_rate)] = None
+    lr: LearningRate = None
     """The learning rate of the phase's groups; ``None`` takes ``base_max_lr``. Phase 0 keeps the optimizer's own."""
-    new_optimizer: Annotated[OptimizerReinit | None, BeforeValidator(_plain)] = None
+    new_optimizer: Annotated[OptimizerReinit | None, BeforeValidator(plain_data)] = None
     """The optimizer the phase starts with; ``None`` keeps the one that is there."""
-    new_lr_scheduler: Annotated[LRSchedulerReinit | None, BeforeValidator(_plain)] = None
+    new_lr_scheduler: Annotated[LRSchedulerReinit | None, BeforeValidator(plain_data)] = None
     """The lr scheduler the phase starts with; ``None`` keeps the one that is there."""
 
     # Any: the values are those of the schedule file.

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasewire.app import Phase, Schedule, ScheduleError, ScheduleValidator
@@ -55,11 +55,13 @@ def schedules(draw):
     return Schedule(phases=tuple(phases), depths=tuple(sorted(depths)))
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(schedules())
 def test_what_is_written_is_read_back_equal(schedule):
     assert Schedule.from_mapping(parse_yaml(dump_schedule(schedule)).mapping()) == schedule
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(schedules())
 def test_plain_python_is_read_back_equal(schedule):
     assert Schedule.from_mapping(schedule.to_dict()) == schedule
