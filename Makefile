@@ -43,9 +43,10 @@ types:
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy --cache-dir .cache/types -p phasewire.app -p phasewire.containers -p phasewire.adapters
 
-format: $(VENV)/installed-test ## format the code and mend what ruff can mend
+format: $(VENV)/installed-test ## format the code, mend what ruff can mend, copy config.yaml into the package
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	cp config.yaml app/config.yaml
 
 clean: ## remove the environment, caches and build products
 	rm -rf $(VENV) build dist .cache .hypothesis .pytest_cache phasewire.egg-info

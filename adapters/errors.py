@@ -37,11 +37,13 @@ def did_you_mean(given: str, choices: Iterable[str]) -> str:
     Returns:
         A sentence such as ``"Did you mean 'max_depth'?"``, or an empty string when nothing is near.
     """
-    by_folded_name = {choice.lower(): choice for choice in choices}
+    by_folded_name: dict[str, list[str]] = {}
+    for choice in choices:
+        by_folded_name.setdefault(choice.lower(), []).append(choice)
     near = difflib.get_close_matches(given.lower(), by_folded_name, n=_MOST_SUGGESTIONS)
     if not near:
         return ""
-    return f"Did you mean {' or '.join(repr(by_folded_name[name]) for name in near)}?"
+    return f"Did you mean {' or '.join(repr(choice) for name in near for choice in by_folded_name[name])}?"
 
 
 class PhasewireError(MisconfigurationException):

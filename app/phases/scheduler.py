@@ -320,8 +320,6 @@ class FinetuningScheduler(Callback):
             max_epochs=self.trainer.max_epochs,
             shared_names=shared_parameter_names(self.pl_module),
         )
-        for warning in self._resolved.warnings:
-            rank_zero_warn(warning)
         return self._resolved.final_depth, self._resolved.highest_transition_epoch
 
     def begin_phase_zero(self) -> None:
@@ -481,6 +479,8 @@ class FinetuningScheduler(Callback):
         self.strategy_adapter.validate_ft_sched()
         # An adapter that validates by itself leaves the plain schedule as it wants it trained.
         resolved = self._resolved or ResolvedSchedule.from_dict(self._plain, base_max_lr=self.settings.base_max_lr)
+        for warning in resolved.warnings:
+            rank_zero_warn(warning)
         refuse_reinitialisation(self.settings, resolved)
         self._plain = resolved.to_dict()
         return resolved

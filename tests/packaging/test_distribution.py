@@ -85,7 +85,7 @@ def test_the_sdist_has_what_its_tests_and_builds_need(distribution: Distribution
 
 def test_the_configuration_that_travels_in_the_wheel_is_that_of_the_repository(repository: Path) -> None:
     assert (repository / "app" / "config.yaml").read_text() == (repository / "config.yaml").read_text(), (
-        "the two files are one; after a change: cp config.yaml app/config.yaml"
+        "the two files are one; after a change: make format"
     )
 
 
