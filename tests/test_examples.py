@@ -21,7 +21,11 @@ def examples(repository: Path, tmp_path: Path) -> Path:
 
 def test_the_container_example_trains_through_all_its_phases(examples: Path, empty_dir: Path) -> None:
     finished = subprocess.run(
-        [sys.executable, examples / "finetune_with_container.py"], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, examples / "finetune_with_container.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert "Phase reached: 2 of 2" in finished.stdout
     checkpoint = re.search(r"Best val_loss: \d\.\d+ in (.*)", finished.stdout)

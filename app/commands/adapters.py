@@ -22,11 +22,6 @@ __all__ = ["adapters_app"]
 adapters_app = typer.Typer(no_args_is_help=True, help="Show the strategy adapters that can be named.")
 
 
-@adapters_app.callback()
-def adapters() -> None:
-    """Show the strategy adapters that can be named."""
-
-
 @adapters_app.command("list")
 def list_adapters(
     load: Annotated[

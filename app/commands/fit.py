@@ -40,13 +40,15 @@ def fit(
     container = container_from(config)
     settings = container.settings()
     if settings.seed_everything is not None:
-        seed_everything(settings.seed_everything)
+        seed_everything(settings.seed_everything, workers=True)
     model = container.model()
     # Without one, the module brings its own loaders.
     datamodule = None if settings.datamodule is None else container.datamodule()
     trainer = container.trainer()
     trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
-    _show_outcome(trainer.current_epoch, getattr(trainer.checkpoint_callback, "best_model_path", ""))
+    if trainer.is_global_zero:
+        _show_outcome(trainer.current_epoch, getattr(trainer.checkpoint_callback, "best_model_path", ""))
+    _leave_process_group()
 
 
 def _require_checkpoint(ckpt_path: str | None) -> None:
@@ -68,3 +70,11 @@ def _show_outcome(epochs: int, best_checkpoint: str) -> None:
     typer.echo(f"Trained {epochs} epoch{'' if epochs == 1 else 's'}.")
     if best_checkpoint and Path(best_checkpoint).exists():
         typer.echo(f"Best checkpoint: {best_checkpoint}")
+
+
+def _leave_process_group() -> None:
+    from torch import distributed
+
+    # Lightning leaves it open, for a script may go on. Threads of gloo that outlive the interpreter abort the process.
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -44,8 +44,10 @@ def generate(
 
     built = build_model(model_from_text(model, init_args), on_meta=not on_cpu)
     schedule = generate_default([name for name, _ in built.named_parameters()])
-    written = save_schedule(schedule, output or Path(f"{type(built).__name__}_ft_schedule.yaml"))
-    typer.echo(f"Wrote {written}: {len(schedule.phases)} phases.")
+    wanted = output or Path(f"{type(built).__name__}_ft_schedule.yaml")
+    written = save_schedule(schedule, wanted)
+    kept = "" if written == wanted else f" {wanted} holds something else, and was left as it is."
+    typer.echo(f"Wrote {written}: {len(schedule.phases)} phases.{kept}")
 
 
 @schedule_app.command()

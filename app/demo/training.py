@@ -41,7 +41,7 @@ class Training:
         config = folder / "config.yaml"
         config.write_text(dump_yaml(dict(settings)), encoding="utf-8")
         container.config.from_yaml(config)
-        seed_everything(container.settings().seed_everything, verbose=False)
+        seed_everything(container.settings().seed_everything, workers=True, verbose=False)
         self._model = container.model()
         self._data = container.datamodule()
         self._trainer = container.trainer()

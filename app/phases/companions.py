@@ -21,7 +21,7 @@ from phasewire.app.phases.callbacks import FTSCheckpoint, FTSEarlyStopping, Phas
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-__all__ = ["Companions", "find_companions"]
+__all__ = ["Companions", "find_companions", "refuse_a_second"]
 
 _DEFAULT_MONITOR: Final = "val_loss"
 
@@ -88,6 +88,25 @@ def find_companions(trainer: pl.Trainer, *, epoch_transitions_only: bool, restor
     # A new list: Lightning is iterating over the old one, to call every callback's setup.
     replace_callbacks(trainer, move_checkpoints_last([*callbacks, *added]))
     return Companions(early_stopping, checkpoint, tuple(added))
+
+
+def refuse_a_second(kind: type[Callback], trainer: pl.Trainer) -> None:
+    """Refuse a Trainer with more than one scheduler.
+
+    Args:
+        kind: The class of the scheduler.
+        trainer: The Trainer.
+
+    Raises:
+        ConfigError: There are several.
+    """
+    count = sum(isinstance(callback, kind) for callback in callbacks_of(trainer))
+    if count > 1:
+        raise ConfigError(
+            f"The Trainer has {count} {kind.__name__} callbacks; they would thaw and freeze against each other.",
+            where="Trainer(callbacks=...)",
+            remedy="Keep one.",
+        )
 
 
 def _only(callbacks: list[Callback], kind: type[_C]) -> _C | None:

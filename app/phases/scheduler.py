@@ -15,8 +15,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import callbacks_of, is_metric_synchronised, strategy_flag
-from phasewire.app.phases.companions import Companions, find_companions
+from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
+from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
 from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
@@ -320,6 +320,7 @@ class FinetuningScheduler(Callback):
             max_epochs=self.trainer.max_epochs,
             shared_names=shared_parameter_names(self.pl_module),
         )
+        self._plain = self._resolved.to_dict()
         return self._resolved.final_depth, self._resolved.highest_transition_epoch
 
     def begin_phase_zero(self) -> None:
@@ -356,7 +357,7 @@ class FinetuningScheduler(Callback):
         Raises:
             PhasewireError: Something in the configuration cannot be used.
         """
-        _refuse_a_second_scheduler(trainer)
+        refuse_a_second(FinetuningScheduler, trainer)
         self._trainer = trainer
         self._connect_adapter(trainer)
         fitting = stage == TrainerFn.FITTING
@@ -372,7 +373,12 @@ class FinetuningScheduler(Callback):
             return
         self._begin_run()
         if not self.settings.gen_ft_sched_only:
-            self._companions = self._find_companions(trainer, pl_module)
+            self._companions = find_companions(
+                trainer,
+                epoch_transitions_only=self.settings.epoch_transitions_only,
+                restore_best=self.settings.restore_best,
+            )
+            self._companions.begin_run(self, trainer, pl_module)
         self.strategy_adapter.on_before_init_fts()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -443,15 +449,6 @@ class FinetuningScheduler(Callback):
         self._adapter.connect(self)
         rank_zero.debug(f"{type(self._adapter).__name__} is connected.")
 
-    def _find_companions(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Companions:
-        companions = find_companions(
-            trainer,
-            epoch_transitions_only=self.settings.epoch_transitions_only,
-            restore_best=self.settings.restore_best,
-        )
-        companions.begin_run(self, trainer, pl_module)
-        return companions
-
     def _prepare_phases(self, trainer: pl.Trainer) -> None:
         """Obtain and resolve the schedule, then freeze the module and thaw phase 0."""
         adapter, folder = self.strategy_adapter, log_folder(trainer, self.settings.log_dir)
@@ -477,8 +474,10 @@ class FinetuningScheduler(Callback):
         self._given = obtain_schedule(trainer, self.strategy_adapter, self.settings.ft_schedule, folder)
         self._plain = self._given.to_dict()
         self.strategy_adapter.validate_ft_sched()
-        # An adapter that validates by itself leaves the plain schedule as it wants it trained.
-        resolved = self._resolved or ResolvedSchedule.from_dict(self._plain, base_max_lr=self.settings.base_max_lr)
+        resolved = self._resolved
+        if resolved is None or resolved.to_dict() != self._plain:
+            # An adapter that validates by itself leaves the plain schedule as it wants it trained.
+            resolved = ResolvedSchedule.from_dict(self._plain, base_max_lr=self.settings.base_max_lr)
         for warning in resolved.warnings:
             rank_zero_warn(warning)
         refuse_reinitialisation(self.settings, resolved)
@@ -498,13 +497,3 @@ class FinetuningScheduler(Callback):
             if monitor in trainer.callback_metrics and monitor not in self._checked_monitors:
                 self._checked_monitors.add(monitor)
                 self.strategy_adapter.on_validate_monitor_metric(monitor)
-
-
-def _refuse_a_second_scheduler(trainer: pl.Trainer) -> None:
-    count = sum(isinstance(callback, FinetuningScheduler) for callback in callbacks_of(trainer))
-    if count > 1:
-        raise ConfigError(
-            f"The Trainer has {count} FinetuningScheduler callbacks; they would thaw and freeze against each other.",
-            where="Trainer(callbacks=...)",
-            remedy="Keep one.",
-        )

@@ -85,6 +85,20 @@ def test_fit_finds_classes_of_the_working_directory_in_a_fresh_process(project, 
     assert "Trained 3 epochs." in finished.stdout
 
 
+def test_fit_starts_its_other_processes_itself(project):
+    two = change(project, trainer={"strategy": "ddp", "devices": 2})
+    finished = subprocess.run(
+        [sys.executable, "-m", "phasewire.app", "fit", "-c", "config.yaml", "-c", two],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "Starting with 2 processes" in finished.stderr
+    assert finished.stdout.count("Trained 3 epochs.") == 1
+
+
 def test_a_bug_in_the_model_keeps_its_traceback(project, run):
     broken = change(project, model={"class_path": "own_project.Broken"})
     result = run("fit", "-c", "config.yaml", "-c", broken)

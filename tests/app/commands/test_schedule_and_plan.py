@@ -48,6 +48,7 @@ def test_generate_never_replaces_a_file_with_other_content(project, run):
     assert (project / "mine.yaml").read_text() == "my own work\n"
     (written,) = [path for path in project.glob("mine*.yaml") if path.name != "mine.yaml"]
     assert written.name in result.stdout
+    assert "mine.yaml holds something else" in result.stdout
 
 
 def test_what_generate_writes_validate_accepts(project, run):

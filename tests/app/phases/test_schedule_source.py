@@ -146,6 +146,18 @@ def test_an_adapter_may_validate_by_itself(tmp_path):
     assert notes.epochs[1].lrs == (0.1, 0.5)
 
 
+def test_an_adapter_may_change_what_the_default_validation_resolved(tmp_path):
+    class Slower(StrategyAdapter):
+        def validate_ft_sched(self):
+            result = super().validate_ft_sched()
+            self.fts_handle.ft_schedule[1]["lr"] = 0.25
+            return result
+
+    _, notes = run(tmp_path, ft_schedule=SCHEDULE, custom_strategy_adapters={"auto": Slower})
+
+    assert notes.epochs[1].lrs == (0.1, 0.25)
+
+
 def test_a_transform_that_gives_unknown_names_is_refused(tmp_path):
     class Wrong(StrategyAdapter):
         def fts_optim_transform(self, orig_pl, inspect_only=False):
