@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     from lightning.pytorch.strategies import Strategy
+    from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "is_metric_synchronised",
     "loading_checkpoint",
     "move_checkpoints_last",
+    "refuses_several_optimizers",
     "replace_callbacks",
     "restart_lr_scheduler",
     "restore_model_state",
     "restore_optimizer_state",
+    "stands_for_no_optimizer",
     "strategy_flag",
 ]
 
@@ -180,6 +183,37 @@ def is_metric_synchronised(trainer: pl.Trainer, monitor: str) -> bool:
         for metric in results.result_metrics
         if any(monitor in results._forked_name(metric, on_step) for on_step in (False, True))
     )
+
+
+def stands_for_no_optimizer(optimizer: Optimizer) -> bool:
+    """Tell whether Lightning made up an optimizer because the module configures none.
+
+    Uses ``lightning.pytorch.core.optimizer._MockOptimizer``: nothing else tells it from an optimizer of the user.
+
+    Args:
+        optimizer: One of ``trainer.optimizers``.
+
+    Returns:
+        Whether it is made up.
+    """
+    from lightning.pytorch.core.optimizer import _MockOptimizer
+
+    return isinstance(optimizer, _MockOptimizer)
+
+
+def refuses_several_optimizers(error: RuntimeError) -> bool:
+    """Tell whether Lightning refused several optimizers, which it does before any callback can see them.
+
+    Recognises the text of ``lightning.pytorch.core.optimizer._validate_multiple_optimizers_support``: the error has no
+    class of its own.
+
+    Args:
+        error: What ``strategy.setup`` raised.
+
+    Returns:
+        Whether it is that error.
+    """
+    return "multiple optimizers" in str(error)
 
 
 def restart_lr_scheduler(scheduler: LRScheduler) -> None:

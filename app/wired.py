@@ -30,7 +30,9 @@ class WiredConfiguration(Protocol):
 class Wired(Protocol):
     """A ``phasewire.containers.Container``, as far as ``app`` uses it."""
 
-    config: WiredConfiguration
+    @property
+    def config(self) -> WiredConfiguration:
+        """The configuration, which files and settings are laid over."""
 
     def settings(self) -> Settings:
         """Give the validated settings."""

@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress, TaskID
 from torch import Tensor
@@ -15,7 +16,8 @@ from phasewire.app.demo.report import RunResult, summarize, write_metrics
 from phasewire.app.demo.surroundings import lightning_errors_only, single_thread
 from phasewire.app.demo.training import Training, read_checkpoint
 from phasewire.app.demo.wiring import PRETRAIN, DemoWiring
-from phasewire.app.schedule.files import save_schedule
+from phasewire.app.plan import build_model, plan_schedule
+from phasewire.app.schedule.files import load_schedule, save_schedule
 from phasewire.app.wired import Wired
 
 __all__ = ["BEST_CHECKPOINT", "DemoJob", "new_run_folder"]
@@ -40,10 +42,9 @@ class DemoJob:
         self._wiring = wiring
         self._new_container = new_container
         self._progress = progress
-        for run in (PRETRAIN, *wiring.ways):
-            container = new_container()
-            container.config.from_dict(wiring.settings_of(run, wiring.seeds[0], Path(run)))
-            container.settings()
+        with lightning_errors_only():
+            for run in (PRETRAIN, *wiring.ways):
+                _check(new_container(), wiring.settings_of(run, wiring.seeds[0], Path(run)))
 
     def run(self, folder: Path) -> tuple[RunResult, ...]:
         """Train everything, and write metrics, schedules and the best checkpoint.
@@ -146,6 +147,19 @@ def _create(folder: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+# Any: the sections of config.yaml.
+def _check(container: Wired, settings: Mapping[str, Any]) -> None:
+    """Build everything a training needs but its weights, and see whether the schedule fits the model."""
+    container.config.from_dict(settings)
+    scheduler = container.settings().scheduler
+    schedule = None if scheduler.ft_schedule is None else load_schedule(scheduler.ft_schedule)
+    plan_schedule(build_model(container.model), schedule, scheduler, container.validator())
+    data = container.datamodule()
+    if data is not None:
+        data.setup("fit")
+    container.trainer()
 
 
 def _elements_changed(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> int:

@@ -131,19 +131,19 @@ def results_table(summaries: Sequence[WaySummary]) -> Table:
     """
     table = Table(
         title="Digits 0-4 known, 5-9 learned from few labels",
-        caption=f"{_over(summaries[0].runs)}, each measured with its best checkpoint.\n"
-        "Trained parameters: those in which that checkpoint differs from the start.",
+        caption=f"{_over(summaries[0].runs)}, each run's best checkpoint.\n"
+        "Trained parameters: those in which it differs from the start.",
     )
     table.add_column("Tuned", overflow="fold")
-    for heading in ("Test accuracy", "Trained parameters", "Share", "Best epoch", "Steps"):
+    for heading in ("Test accuracy", "Trained\nparameters", "Share", "Best epoch", "Steps"):
         table.add_column(heading, justify="right", overflow="fold")
     for summary in summaries:
         table.add_row(
             summary.way,
             summary.test_accuracy.show(".1%"),
             summary.trained_parameters.show(",.0f"),
-            summary.trained_share.show(".1%"),
-            summary.best_epoch.show(".1f"),
+            f"{summary.trained_share.mean:.1%}",
+            summary.best_epoch.show(".0f"),
             f"{summary.steps.mean:,.0f}",
         )
     return table

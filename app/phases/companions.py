@@ -39,6 +39,12 @@ class Companions:
     added: tuple[Callback, ...]
     """Those that were not in the Trainer before; nobody has called their ``setup`` yet."""
 
+    @property
+    def monitors(self) -> frozenset[str]:
+        """The names of the metrics they monitor."""
+        callbacks = (self.early_stopping, self.checkpoint)
+        return frozenset(callback.monitor for callback in callbacks if callback is not None and callback.monitor)
+
     def begin_run(self, phases: Phases, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set up what was added, and connect all of them to the scheduler of a fit that begins.
 

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import (
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, ConfigError, did_you_mean
+from phasewire.app.lightning_seams import stands_for_no_optimizer
 from phasewire.app.phases.param_groups import (
     LearningRates,
     add_phase_groups,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
 
-__all__ = ["SUPPORTED_LR_SCHEDULERS", "PhaseRunner"]
+__all__ = ["SUPPORTED_LR_SCHEDULERS", "PhaseRunner", "several_optimizers"]
 
 #: Schedulers, with their subclasses, whose per-group state is known to be kept in line when groups are added.
 SUPPORTED_LR_SCHEDULERS = (
@@ -148,12 +149,14 @@ class PhaseRunner:
             ConfigError: There is not exactly one optimizer, or an lr scheduler whose groups cannot be kept in line.
         """
         optimizers = self._trainer.optimizers
-        if len(optimizers) != 1:
+        if not optimizers or stands_for_no_optimizer(optimizers[0]):
             raise ConfigError(
-                f"The module configures {len(optimizers)} optimizers; a schedule adds its phases to exactly one.",
+                "The module configures no optimizer, so there is none to add phases to.",
                 where=f"{type(self._module).__name__}.configure_optimizers",
-                remedy="Return one optimizer; groups in it can have different options.",
+                remedy="Return one optimizer.",
             )
+        if len(optimizers) > 1:
+            raise several_optimizers(self._module)
         for scheduler in self._schedulers():
             if not isinstance(scheduler, SUPPORTED_LR_SCHEDULERS) and not self._settings.allow_untested:
                 supported = ", ".join(kind.__name__ for kind in SUPPORTED_LR_SCHEDULERS)
@@ -328,3 +331,19 @@ class PhaseRunner:
 
     def _readable(self, names: Iterable[str]) -> str:
         return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
+
+
+def several_optimizers(module: pl.LightningModule) -> ConfigError:
+    """Make the error for a module with more than one optimizer.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The error to raise.
+    """
+    return ConfigError(
+        "The module configures several optimizers; a schedule adds its phases to exactly one.",
+        where=f"{type(module).__name__}.configure_optimizers",
+        remedy="Return one optimizer; groups in it can have different options.",
+    )

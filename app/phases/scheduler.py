@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
+from phasewire.app.lightning_seams import is_metric_synchronised, refuses_several_optimizers, strategy_flag
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
-from phasewire.app.phases.runner import PhaseRunner
+from phasewire.app.phases.runner import PhaseRunner, several_optimizers
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
     log_folder,
@@ -367,7 +367,7 @@ class FinetuningScheduler(Callback):
             trainer.strategy,
             self.strategy_adapter,
             self._translator,
-            before_fit=self._prepare_phases if fitting else None,
+            set_up_fit=self._set_up_fit if fitting else None,
         )
         if not fitting:
             return
@@ -449,6 +449,15 @@ class FinetuningScheduler(Callback):
         self._adapter.connect(self)
         rank_zero.debug(f"{type(self._adapter).__name__} is connected.")
 
+    def _set_up_fit(self, trainer: pl.Trainer, set_up_strategy: Callable[[pl.Trainer], None]) -> None:
+        self._prepare_phases(trainer)
+        try:
+            set_up_strategy(trainer)
+        except RuntimeError as error:
+            if not refuses_several_optimizers(error):
+                raise
+            raise several_optimizers(trainer.lightning_module) from error
+
     def _prepare_phases(self, trainer: pl.Trainer) -> None:
         """Obtain and resolve the schedule, then freeze the module and thaw phase 0."""
         adapter, folder = self.strategy_adapter, log_folder(trainer, self.settings.log_dir)
@@ -490,10 +499,7 @@ class FinetuningScheduler(Callback):
         return self._runner
 
     def _check_monitors(self, trainer: pl.Trainer) -> None:
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or self._companions is None:
-            return
-        for callback in (self._companions.early_stopping, self._companions.checkpoint):
-            monitor = None if callback is None else callback.monitor
-            if monitor in trainer.callback_metrics and monitor not in self._checked_monitors:
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and self._companions is not None:
+            for monitor in self._companions.monitors.intersection(trainer.callback_metrics) - self._checked_monitors:
                 self._checked_monitors.add(monitor)
                 self.strategy_adapter.on_validate_monitor_metric(monitor)

@@ -25,7 +25,7 @@ def translate_checkpoints_of(
     adapter: StrategyAdapter,
     translator: CheckpointTranslator,
     *,
-    before_fit: Callable[[pl.Trainer], None] | None,
+    set_up_fit: Callable[[pl.Trainer, Callable[[pl.Trainer], None]], None] | None,
 ) -> StrategySeam:
     """Shadow the strategy's checkpoint methods, and its ``setup``, until it is torn down.
 
@@ -33,8 +33,8 @@ def translate_checkpoints_of(
         strategy: The strategy of the running Trainer.
         adapter: The connected adapter.
         translator: What passes checkpoints through the adapter.
-        before_fit: For a fit, called when the module is complete and before the strategy sets itself up; ``None`` at
-            other stages, where a checkpoint is only read for its weights.
+        set_up_fit: For a fit, called when the module is complete, with the Trainer and the strategy's own ``setup``,
+            which it must call; ``None`` at other stages, where a checkpoint is only read for its weights.
 
     Returns:
         The seam, with the strategy's own methods.
@@ -42,14 +42,15 @@ def translate_checkpoints_of(
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
 
     def setup(trainer: pl.Trainer) -> None:
-        if before_fit is not None:
-            before_fit(trainer)
-        seam.setup(trainer)
+        if set_up_fit is None:
+            seam.setup(trainer)
+        else:
+            set_up_fit(trainer, seam.setup)
 
     def load_checkpoint(checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
         read_from[:] = [os.fspath(checkpoint_path)]
         checkpoint = seam.load_checkpoint(checkpoint_path, **options)
-        return translator.translate(checkpoint, adapter, checkpoint_path, resuming=before_fit is not None)
+        return translator.translate(checkpoint, adapter, checkpoint_path, resuming=set_up_fit is not None)
 
     def load_model_state_dict(checkpoint: dict[str, Any], strict: bool = True) -> None:
         translator.load(checkpoint, adapter, read_from[0] if read_from else None, strict=strict)

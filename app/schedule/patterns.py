@@ -84,8 +84,12 @@ class PatternMatcher:
 
     def _nearest(self, pattern: str) -> str:
         given = _SYNTAX.sub("", pattern)
-        names = _neighbours(given, [*self._registered, *self.aliases])
-        return did_you_mean(given, names) or f"There are parameters such as {joined(map(repr, self._registered[:3]))}."
+        names = [*self._registered, *self.aliases]
+        # A pattern need only match the beginning, so what is near may be the path of a module.
+        parts = given.count(".") + 1
+        paths = list(dict.fromkeys(".".join(name.split(".")[:parts]) for name in names))
+        near = dict.fromkeys([*_neighbours(given, paths), *_neighbours(given, names)])
+        return did_you_mean(given, near) or f"There are parameters such as {joined(map(repr, self._registered[:3]))}."
 
 
 def _compiled(pattern: str, where: Callable[[], str]) -> re.Pattern[str]:

@@ -175,12 +175,25 @@ def test_a_run_folder_that_cannot_be_created_is_refused(tmp_path):
         new_run_folder(tmp_path / "file" / "demo")
 
 
-def test_a_mistake_in_the_wiring_is_refused_before_a_run_folder_exists(tmp_path):
-    (tmp_path / "typo.yaml").write_text("ways: {frozen: {scheduler: {max_dept: 1}}}\n")
-    arguments = ["demo", "--config", str(tmp_path / "typo.yaml"), "--output", str(tmp_path / "run")]
+@pytest.mark.parametrize(
+    ("mistake", "expected"),
+    [
+        ("ways: {frozen: {scheduler: {max_dept: 1}}}", "'max_depth'"),
+        (
+            "ways: {everything: {scheduler: {ft_schedule: {0: {params: [haed], max_transition_epoch: 1}}}}}",
+            "'haed' matches no",
+        ),
+        ("tune: {trainer: {max_epoch: 3}}", "'max_epochs'"),
+        ("tune: {datamodule: {init_args: {train_per_class: 500}}}", "500 training"),
+        ("seeds: []", "seeds"),
+    ],
+)
+def test_a_mistake_in_the_wiring_is_refused_before_anything_is_trained_or_written(tmp_path, mistake, expected):
+    (tmp_path / "mistake.yaml").write_text(f"{mistake}\n")
+    arguments = ["demo", "--config", str(tmp_path / "mistake.yaml"), "--output", str(tmp_path / "run")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    assert "'max_depth'" in result.stderr
+    assert expected in result.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -187,10 +187,21 @@ def test_a_scheduler_whose_groups_cannot_be_kept_in_line_is_refused(tmp_path):
         run(tmp_path, module)
 
 
-def test_more_than_one_optimizer_is_refused(tmp_path):
+@pytest.mark.parametrize("automatic", [True, False])
+def test_more_than_one_optimizer_is_refused(tmp_path, automatic):
     module = TunedModule()
-    module.automatic_optimization = False
+    module.automatic_optimization = automatic
     module.configure_optimizers = lambda: [torch.optim.SGD(module.parameters(), lr=0.1) for _ in range(2)]
 
-    with pytest.raises(ConfigError, match="configures 2 optimizers; a schedule adds its phases to exactly one"):
+    with pytest.raises(ConfigError, match=r"TunedModule\.configure_optimizers: .* several optimizers"):
+        run(tmp_path, module)
+
+
+@pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`:UserWarning")
+def test_no_optimizer_is_refused(tmp_path):
+    module = TunedModule()
+    module.automatic_optimization = False
+    module.configure_optimizers = lambda: None
+
+    with pytest.raises(ConfigError, match=r"TunedModule\.configure_optimizers: The module configures no optimizer"):
         run(tmp_path, module)
