@@ -49,7 +49,7 @@ format: $(VENV)/installed-test ## format the code, mend what ruff can mend, copy
 	cp config.yaml app/config.yaml
 
 clean: ## remove the environment, caches and build products
-	rm -rf $(VENV) build dist .cache .hypothesis .pytest_cache phasewire.egg-info
+	rm -rf $(VENV) build dist .cache .*_cache .hypothesis phasewire.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/created:

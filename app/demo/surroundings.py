@@ -43,8 +43,6 @@ def lightning_errors_only() -> Iterator[None]:
 def single_thread() -> Iterator[None]:
     """Compute with one thread: the tensors are too small to share, and threads that wait for each other cost time.
 
-    Measured on two busy cores: 5 s a training with two threads, 0.6 s with one.
-
     Yields:
         Nothing.
     """

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  # its log goes to the stderr of its first import, and a runner's is soon closed
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
