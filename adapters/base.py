@@ -175,7 +175,8 @@ class StrategyAdapter:
         if self._fts_handle is None:
             raise AdapterError(
                 f"{type(self).__name__} was used before it was connected to a FinetuningScheduler.",
-                remedy="Use the handle in connect() or later, not in __init__, and call super().__init__() in yours.",
+                remedy="Use the handle in connect() or later, not in __init__. In yours, call super().__init__() and "
+                "super().connect().",
             )
         return self._fts_handle
 

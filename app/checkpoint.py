@@ -19,7 +19,6 @@ SCHEDULER_STATE_KEY: Final = "phasewire.FinetuningScheduler"
 #: The version of what Phasewire writes into checkpoints.
 FORMAT_VERSION: Final = 1
 
-_PEER_STATE_KEY: Final = "FinetuningScheduler"
 _PEER_STATE_FIELD: Final = "fts_metadata"
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
@@ -44,8 +43,15 @@ class CheckpointTranslator:
         Raises:
             CheckpointError: The adapter failed.
         """
-        with _stopping_at_failure(adapter, "lightning_module_state_dict", path=None):
-            return adapter.lightning_module_state_dict()
+        with _stopping_at_failure(adapter, "lightning_module_state_dict", None, remedy="No checkpoint was written."):
+            # An adapter may break the promise of its annotation.
+            state: object = adapter.lightning_module_state_dict()
+        if not isinstance(state, dict):
+            raise CheckpointError(
+                f"{type(adapter).__name__}.lightning_module_state_dict returned {type(state).__name__}, not a dict.",
+                remedy="The hook must return the state dict to store.",
+            )
+        return state
 
     def sign(self, checkpoint: Checkpoint, adapter: StrategyAdapter) -> None:
         """Record in a checkpoint which names its state dict uses, and which adapter wrote it.
@@ -81,7 +87,7 @@ class CheckpointTranslator:
         if resuming:
             _require_scheduler_state(checkpoint, path)
         with _stopping_at_failure(adapter, "before_restore_model", path):
-            translated = adapter.before_restore_model(checkpoint)
+            translated: object = adapter.before_restore_model(checkpoint)
         if not isinstance(translated, dict):
             raise CheckpointError(
                 f"{type(adapter).__name__}.before_restore_model returned {type(translated).__name__}, not a "
@@ -115,7 +121,13 @@ class CheckpointTranslator:
 
 
 @contextmanager
-def _stopping_at_failure(adapter: StrategyAdapter, hook: str, path: str | os.PathLike[str] | None) -> Iterator[None]:
+def _stopping_at_failure(
+    adapter: StrategyAdapter,
+    hook: str,
+    path: str | os.PathLike[str] | None,
+    *,
+    remedy: str = "Nothing was restored past this point; training on would use the wrong weights.",
+) -> Iterator[None]:
     try:
         yield
     except PhasewireError:
@@ -126,30 +138,39 @@ def _stopping_at_failure(adapter: StrategyAdapter, hook: str, path: str | os.Pat
         raise CheckpointError(
             f"{culprit} failed with {type(error).__name__}: {error}",
             where=None if path is None else str(path),
-            remedy="Nothing was restored past this point; training on would use the wrong weights.",
+            remedy=remedy,
         ) from error
 
 
 def _refuse_newer_format(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     record = checkpoint.get(CHECKPOINT_KEY)
-    if record is not None and record["format"] > FORMAT_VERSION:
+    if record is None:
+        return
+    version = record.get("format") if isinstance(record, Mapping) else None
+    if not isinstance(version, int):
         raise CheckpointError(
-            f"The checkpoint has format {record['format']}, and this release of Phasewire reads up to "
-            f"{FORMAT_VERSION}.",
+            f"The record under {CHECKPOINT_KEY!r} is not one that Phasewire writes: {record!r}.",
+            where=str(path),
+            remedy="The file was changed after it was written; use another checkpoint.",
+        )
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"The checkpoint has format {version}, and this release of Phasewire reads up to {FORMAT_VERSION}.",
             where=str(path),
             remedy="Upgrade Phasewire to the release that wrote it, or a later one.",
         )
 
 
 def _require_scheduler_state(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    callbacks = checkpoint.get("callbacks", {})
+    callbacks = checkpoint.get("callbacks") or {}
     if SCHEDULER_STATE_KEY in callbacks:
         return
     weights_remedy = (
         "To start a new schedule from its weights, load them into the module before fit: "
         f"module.load_state_dict(torch.load({str(path)!r})['state_dict'])."
     )
-    if _PEER_STATE_FIELD in callbacks.get(_PEER_STATE_KEY, {}):
+    # The key is the name of the class, which may be a subclass.
+    if any(isinstance(state, Mapping) and _PEER_STATE_FIELD in state for state in callbacks.values()):
         raise CheckpointError(
             "The checkpoint was written by the finetuning-scheduler package, whose training state Phasewire cannot "
             "continue.",

@@ -72,7 +72,8 @@ class DiscoveryService:
 
     def __init__(self, group: str = DEFAULT_GROUP, native: Mapping[str, str] = NATIVE_ADAPTERS) -> None:
         self._group = group
-        self._native = native
+        # A copy: what a callback holds must be picklable, and a read-only view of a dict is not.
+        self._native = dict(native)
         self._warned: set[str] = set()
 
     def records(self) -> tuple[AdapterRecord, ...]:

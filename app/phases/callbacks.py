@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from phasewire.adapters.errors import ConfigError, did_you_mean
+from phasewire.app.lightning_seams import callbacks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,16 +42,17 @@ class FTSEarlyStopping(EarlyStopping):
 
     Attributes:
         es_phase_complete: The patience of the current phase is used up.
-        final_phase: No phase is to come, so patience ends the training.
+        converted: It was Lightning's own callback until a scheduler took it over.
     """
 
     es_phase_complete: bool = False
+    converted: bool = False
     _phases: Phases | None = None
 
     @property
     def final_phase(self) -> bool:
         """Whether the phase being trained is the last one."""
-        return self._phases is None or self._phases.depth_remaining == 0
+        return self._phases is None or self._phases.depth_remaining <= 0
 
     def connect(self, phases: Phases) -> None:
         """Take the scheduler whose phases this callback ends.
@@ -61,8 +63,10 @@ class FTSEarlyStopping(EarlyStopping):
         self._phases = phases
 
     def begin_run(self) -> None:
-        """Forget that a phase of an earlier fit was complete."""
-        self.es_phase_complete = False
+        """Forget what an earlier fit, perhaps of another module, left behind."""
+        self.begin_phase()
+        self.stopped_epoch = 0
+        self.best_score = EarlyStopping(self.monitor, mode=self.mode).best_score
 
     def begin_phase(self) -> None:
         """Start counting anew. The best score stays: a phase must improve on what came before."""
@@ -76,7 +80,7 @@ class FTSEarlyStopping(EarlyStopping):
             ConfigError: The Trainer has no :class:`~phasewire.app.FinetuningScheduler`.
         """
         super().on_fit_start(trainer, pl_module)
-        _require_scheduler(self, self._phases)
+        self._phases = _scheduler_in(trainer, self._phases, self)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the metric where Lightning's callback checks it."""
@@ -123,12 +127,14 @@ class FTSCheckpoint(ModelCheckpoint):
     Attributes:
         current_ckpt_depth: The phase of the newest checkpoint.
         best_ckpt_depth: The phase of the best checkpoint, which may be an earlier one.
+        converted: It was Lightning's own callback until a scheduler took it over.
     """
 
     current_ckpt_depth: int = 0
     best_ckpt_depth: int = 0
+    converted: bool = False
     _phases: Phases | None = None
-    _best_path_seen: str = ""
+    _best_seen: tuple[str, float | None] = ("", None)
 
     def connect(self, phases: Phases) -> None:
         """Take the scheduler whose phases are recorded.
@@ -137,6 +143,15 @@ class FTSCheckpoint(ModelCheckpoint):
             phases: The :class:`~phasewire.app.FinetuningScheduler`.
         """
         self._phases = phases
+
+    def begin_run(self) -> None:
+        """Forget the best checkpoints of an earlier fit, perhaps of another module; their files stay."""
+        self.best_k_models = {}
+        self.best_model_path = self.kth_best_model_path = ""
+        self.best_model_score = None
+        self._best_seen = ("", None)
+        self.current_ckpt_depth = self.best_ckpt_depth = 0
+        self.kth_value = ModelCheckpoint(monitor=self.monitor, mode=self.mode).kth_value
 
     def watch(self, monitor: str, mode: str) -> None:
         """Monitor a metric, where none was monitored before.
@@ -156,7 +171,7 @@ class FTSCheckpoint(ModelCheckpoint):
             ConfigError: The Trainer has no :class:`~phasewire.app.FinetuningScheduler`.
         """
         super().on_fit_start(trainer, pl_module)
-        _require_scheduler(self, self._phases)
+        self._phases = _scheduler_in(trainer, self._phases, self)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -179,8 +194,8 @@ class FTSCheckpoint(ModelCheckpoint):
         """Add the phases of the newest and the best checkpoint to Lightning's state."""
         if self._phases is not None:
             self.current_ckpt_depth = self._phases.curr_depth
-        if self.best_model_path != self._best_path_seen:
-            self._best_path_seen = self.best_model_path
+        if self._best_now() != self._best_seen:
+            self._best_seen = self._best_now()
             self.best_ckpt_depth = self.current_ckpt_depth
         return {
             **super().state_dict(),
@@ -193,23 +208,41 @@ class FTSCheckpoint(ModelCheckpoint):
         super().load_state_dict(state_dict)
         self.current_ckpt_depth = int(state_dict.get("current_ckpt_depth", 0))
         self.best_ckpt_depth = int(state_dict.get("best_ckpt_depth", 0))
-        self._best_path_seen = self.best_model_path
+        self._best_seen = self._best_now()
+
+    def _best_now(self) -> tuple[str, float | None]:
+        # The score tells apart two files that were written under one name.
+        return self.best_model_path, None if self.best_model_score is None else float(self.best_model_score)
 
 
-def _require_scheduler(callback: pl.Callback, phases: Phases | None) -> None:
-    if phases is None:
+def _scheduler_in(
+    trainer: pl.Trainer, connected: Phases | None, callback: FTSEarlyStopping | FTSCheckpoint
+) -> Phases | None:
+    if any(other is connected for other in callbacks_of(trainer)):
+        return connected
+    if not callback.converted:
         name = type(callback).__name__
         raise ConfigError(
             f"{name} is in a Trainer that has no FinetuningScheduler.",
             remedy=f"Add a FinetuningScheduler to the callbacks, or use Lightning's own callback instead of {name}.",
         )
+    return None
 
 
 def _never_logged(callback: pl.Callback, monitor: str, trainer: pl.Trainer) -> ConfigError:
     logged = sorted(trainer.callback_metrics)
     listed = ", ".join(map(repr, logged)) if logged else "none"
+    remedy = f"Log it in the module (self.log({monitor!r}, ...)) or set monitor= to a metric that is logged."
+    every = trainer.check_val_every_n_epoch or 1
+    if not trainer.enable_validation:
+        remedy = (
+            "The Trainer runs no validation. Give it validation data, monitor a metric that training_step logs, or let "
+            "epochs alone decide (epoch_transitions_only=True, restore_best=False)."
+        )
+    elif (trainer.current_epoch + 1) % every:
+        remedy = f"No validation has run yet (check_val_every_n_epoch={every}): check the metric after validation."
     return ConfigError(
-        f"{type(callback).__name__} monitors {monitor!r}, which the module never logged. Logged metrics: {listed}. "
+        f"{type(callback).__name__} monitors {monitor!r}, which is not logged. Logged metrics: {listed}. "
         f"{did_you_mean(monitor, logged)}".rstrip(),
-        remedy=f"Log it in the module (self.log({monitor!r}, ...)) or set monitor= to a metric that is logged.",
+        remedy=remedy,
     )

@@ -6,6 +6,7 @@ A plain callback of the user is converted in place: it stays the same object wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,7 +26,7 @@ __all__ = ["Companions", "find_companions", "refuse_a_second"]
 
 _DEFAULT_MONITOR: Final = "val_loss"
 
-_C = TypeVar("_C", bound=Callback)
+_C = TypeVar("_C", FTSEarlyStopping, FTSCheckpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Companions:
             callback.setup(trainer, pl_module, TrainerFn.FITTING)
         if self.checkpoint is not None:
             self.checkpoint.connect(phases)
+            self.checkpoint.begin_run()
         if self.early_stopping is not None:
             self.early_stopping.connect(phases)
             self.early_stopping.begin_run()
@@ -76,7 +78,7 @@ def find_companions(trainer: pl.Trainer, *, epoch_transitions_only: bool, restor
     Raises:
         ConfigError: There are several candidates, or the checkpoint callback cannot give a best checkpoint.
     """
-    callbacks = list(callbacks_of(trainer))
+    callbacks = _without_superseded(callbacks_of(trainer))
     checkpoint = _existing_checkpoint(callbacks)
     early_stopping = None if epoch_transitions_only else _existing_early_stopping(callbacks)
     if epoch_transitions_only:
@@ -156,7 +158,29 @@ def _existing_checkpoint(callbacks: list[Callback]) -> FTSCheckpoint | None:
 
 def _is_like_trainer_default(callback: ModelCheckpoint) -> bool:
     untouched = ModelCheckpoint()
-    return callback.state_key == untouched.state_key and callback.save_top_k == untouched.save_top_k
+    settings = ("state_key", "save_top_k", "save_last", "save_weights_only", "dirpath", "filename")
+    return all(getattr(callback, name) == getattr(untouched, name) for name in settings)
+
+
+def _without_superseded(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Leave out callbacks that we converted in an earlier fit and that the module's configure_callbacks gave again.
+
+    Lightning replaces what a module gave before by exact type, and does not know ours for its own.
+    """
+    plain = {
+        (type(callback), callback.monitor)
+        for callback in callbacks
+        if type(callback) in (EarlyStopping, ModelCheckpoint)
+    }
+    return [
+        callback
+        for callback in callbacks
+        if not (
+            isinstance(callback, FTSEarlyStopping | FTSCheckpoint)
+            and callback.converted
+            and (type(callback).__base__, callback.monitor) in plain
+        )
+    ]
 
 
 def _converted(callback: Callback, kind: type[_C]) -> _C:
@@ -164,6 +188,7 @@ def _converted(callback: Callback, kind: type[_C]) -> _C:
     callback.__class__ = kind
     if not isinstance(callback, kind):
         raise TypeError(f"{type(callback).__name__} was not converted to {kind.__name__}.")
+    callback.converted = True
     return callback
 
 

@@ -6,23 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.optim.lr_scheduler import (
-    ConstantLR,
-    CosineAnnealingLR,
-    CosineAnnealingWarmRestarts,
-    ExponentialLR,
-    LambdaLR,
-    LinearLR,
-    LRScheduler,
-    MultiplicativeLR,
-    MultiStepLR,
-    ReduceLROnPlateau,
-    StepLR,
-)
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import AdapterError, ConfigError, did_you_mean
-from phasewire.app.lightning_seams import stands_for_no_optimizer
+from phasewire.adapters.errors import AdapterError, CheckpointError, did_you_mean
+from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.param_groups import (
     LearningRates,
     add_phase_groups,
@@ -39,27 +26,14 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     from torch.nn import Parameter
     from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.companions import Companions
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
 
-__all__ = ["SUPPORTED_LR_SCHEDULERS", "PhaseRunner", "several_optimizers"]
-
-#: Schedulers, with their subclasses, whose per-group state is known to be kept in line when groups are added.
-SUPPORTED_LR_SCHEDULERS = (
-    ConstantLR,
-    CosineAnnealingLR,
-    CosineAnnealingWarmRestarts,
-    ExponentialLR,
-    LambdaLR,
-    LinearLR,
-    MultiplicativeLR,
-    MultiStepLR,
-    ReduceLROnPlateau,
-    StepLR,
-)
+__all__ = ["PhaseRunner"]
 
 
 class PhaseRunner:
@@ -121,8 +95,9 @@ class PhaseRunner:
         )
 
     def begin(self) -> None:
-        """Note that training begins, with the optimizer as the schedule wants it."""
+        """Note that training begins in phase 0, with the optimizer as the schedule wants it."""
         self._state.begun = True
+        self._state.started_at_epoch = self._trainer.current_epoch
 
     # -- the beginning of a fit ----------------------------------------------------------------------------------
 
@@ -146,26 +121,14 @@ class PhaseRunner:
         """Make sure that groups can be added to what the module configured.
 
         Raises:
-            ConfigError: There is not exactly one optimizer, or an lr scheduler whose groups cannot be kept in line.
+            ConfigError: They cannot; see :func:`require_usable_optimizer`.
         """
-        optimizers = self._trainer.optimizers
-        if not optimizers or stands_for_no_optimizer(optimizers[0]):
-            raise ConfigError(
-                "The module configures no optimizer, so there is none to add phases to.",
-                where=f"{type(self._module).__name__}.configure_optimizers",
-                remedy="Return one optimizer.",
-            )
-        if len(optimizers) > 1:
-            raise several_optimizers(self._module)
-        for scheduler in self._schedulers():
-            if not isinstance(scheduler, SUPPORTED_LR_SCHEDULERS) and not self._settings.allow_untested:
-                supported = ", ".join(kind.__name__ for kind in SUPPORTED_LR_SCHEDULERS)
-                raise ConfigError(
-                    f"{type(scheduler).__name__} keeps a state for every parameter group that cannot be kept in line "
-                    "when a phase adds groups.",
-                    where=f"{type(self._module).__name__}.configure_optimizers",
-                    remedy=f"Use one of {supported}, a subclass of one, or set allow_untested=True.",
-                )
+        require_usable_optimizer(
+            self._trainer,
+            self._module,
+            adds_groups=self.final_depth > 0,
+            allow_untested=self._settings.allow_untested,
+        )
 
     def check_phase_zero(self) -> None:
         """See that the optimizer holds the parameters of phase 0 and no others, and mend or report it if not."""
@@ -176,8 +139,8 @@ class PhaseRunner:
         if self._settings.enforce_phase0_params:
             self._adapter.phase0_optimizer_override()
             rank_zero.info(
-                "The optimizer was made to hold the parameters of phase 0 and no others. To configure it so yourself, "
-                "give it only parameters that require a gradient."
+                "The optimizer was made to hold the parameters of phase 0 and no others, with its default options. To "
+                "configure groups yourself, give it only parameters that require a gradient."
             )
             return
         extra = self._readable(name for name in held if name not in scheduled)
@@ -205,8 +168,11 @@ class PhaseRunner:
             saved: The state read from the checkpoint.
 
         Raises:
-            CheckpointError: The module lacks a parameter that the optimizer held.
+            CheckpointError: The phases up to that one are not those of the schedule, or lie beyond ``max_depth``; or
+                the module lacks a parameter that the optimizer held.
         """
+        self._require_same_phases(saved)
+        self._state.begun = True
         self._state.depth = saved.depth
         self._state.started_at_epoch = saved.started_at_epoch
         self.thaw_to_depth()
@@ -223,7 +189,8 @@ class PhaseRunner:
             Whether to move on, now that an epoch begins.
         """
         epoch = self._trainer.current_epoch
-        if self.depth >= self.final_depth or (self.depth > 0 and epoch == self._state.started_at_epoch):
+        # Epoch 0 is no exception to a max_transition_epoch of 0, which lets phase 0 end before it trains.
+        if self.depth >= self.final_depth or (0 < epoch == self._state.started_at_epoch):
             return False
         stopping = self._companions.early_stopping
         patience_is_over = stopping is not None and stopping.es_phase_complete
@@ -263,6 +230,23 @@ class PhaseRunner:
         for phase in range((self.depth if depth is None else depth) + 1):
             self._thaw(phase)
 
+    def _require_same_phases(self, saved: PhaseState) -> None:
+        if saved.depth > self.final_depth:
+            raise CheckpointError(
+                f"The checkpoint was written in phase {saved.depth}, and the last phase to train is "
+                f"{self.final_depth}.",
+                remedy="Resume with the same schedule and max_depth.",
+            )
+        for depth in range(saved.depth + 1):
+            if set(self.schedule.phases[depth].params) != set(saved.phases[depth]):
+                raise CheckpointError(
+                    f"Phase {depth} of the schedule does not thaw what it did when the checkpoint was written in phase "
+                    f"{saved.depth}: then {_listed(saved.phases[depth])}, now "
+                    f"{_listed(self.schedule.phases[depth].params)}.",
+                    remedy="Resume with the same schedule, or load the checkpoint's weights into the module and start "
+                    "the new schedule without ckpt_path.",
+                )
+
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def _restore_best(self) -> int:
@@ -300,7 +284,13 @@ class PhaseRunner:
         )
 
     def _module_names(self, depth: int) -> list[str]:
-        names = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+        names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+        if not isinstance(names, list):
+            raise AdapterError(
+                f"{type(self._adapter).__name__}.fts_optim_transform returned {type(names).__name__}, not a list.",
+                where=f"phase {depth}",
+                remedy="The hook must return a list of names.",
+            )
         known = self._named_parameters()
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -333,17 +323,6 @@ class PhaseRunner:
         return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
 
 
-def several_optimizers(module: pl.LightningModule) -> ConfigError:
-    """Make the error for a module with more than one optimizer.
-
-    Args:
-        module: The module.
-
-    Returns:
-        The error to raise.
-    """
-    return ConfigError(
-        "The module configures several optimizers; a schedule adds its phases to exactly one.",
-        where=f"{type(module).__name__}.configure_optimizers",
-        remedy="Return one optimizer; groups in it can have different options.",
-    )
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

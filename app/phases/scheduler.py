@@ -17,7 +17,8 @@ from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_metric_synchronised, refuses_several_optimizers, strategy_flag
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
-from phasewire.app.phases.runner import PhaseRunner, several_optimizers
+from phasewire.app.phases.optimizer_checks import several_optimizers
+from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
     log_folder,
@@ -132,6 +133,13 @@ class FinetuningScheduler(Callback):
         self._seam: StrategySeam | None = None
         self._begin_run()
 
+    # Any: the attributes of an object hold values of every type.
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what a copy is made of: the settings and the parts, and nothing of a run."""
+        of_a_run = dict.fromkeys(("_trainer", "_adapter", "_seam", "_runner", "_companions"))
+        kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}  # the module's
+        return kept | of_a_run
+
     def _begin_run(self) -> None:
         self._runner: PhaseRunner | None = None
         self._companions: Companions | None = None
@@ -198,7 +206,7 @@ class FinetuningScheduler(Callback):
     @property
     def depth_remaining(self) -> int:
         """How many phases are still to come."""
-        return 0 if self._runner is None else self._runner.final_depth - self._runner.depth
+        return 0 if self._runner is None else max(0, self._runner.final_depth - self._runner.depth)
 
     @property
     def epoch_transitions_only(self) -> bool:
@@ -312,8 +320,10 @@ class FinetuningScheduler(Callback):
         """
         if self._given is None:
             raise ConfigError("There is no schedule to validate before a fit.", remedy="Call fit first.")
+        # An adapter may have edited the plain schedule before it asks for the default validation.
+        edited = self._plain != self._given.to_dict()
         self._resolved = self._validator.validate(
-            self._given,
+            Schedule.from_mapping(self._plain) if edited else self._given,
             self.strategy_adapter.get_named_params_for_schedule_validation(),
             base_max_lr=self.settings.base_max_lr,
             epoch_transitions_only=self.settings.epoch_transitions_only,
@@ -392,12 +402,13 @@ class FinetuningScheduler(Callback):
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
+            runner.begin()
         else:
             runner.resume(self._saved)
-        runner.begin()
         self.strategy_adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self.settings.log_dir)  # asks all ranks
-        if self.settings.ft_schedule is not None and self._given is not None and trainer.is_global_zero:
+        writes = trainer.is_global_zero and not trainer.fast_dev_run
+        if self.settings.ft_schedule is not None and self._given is not None and writes:
             save_used_schedule(self._given, pl_module, folder)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -426,7 +437,9 @@ class FinetuningScheduler(Callback):
                 checkpoint["state_dict"] = self._translator.collect(self._adapter)
             self._translator.sign(checkpoint, self._adapter)
         if self._runner is not None:
-            checkpoint["callbacks"][SCHEDULER_STATE_KEY] = self._runner.snapshot().to_dict()
+            # A subclass may have a state of its own.
+            states = checkpoint["callbacks"]
+            states[SCHEDULER_STATE_KEY] = states.get(SCHEDULER_STATE_KEY, {}) | self._runner.snapshot().to_dict()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

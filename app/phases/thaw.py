@@ -25,7 +25,9 @@ def freeze(module: nn.Module, *, track_running_stats: bool) -> None:
     for parameter in module.parameters():
         parameter.requires_grad = False
     for _, layer in _layers_with_running_stats(module):
-        layer.track_running_stats = track_running_stats
+        # A layer without parameters of its own is in no phase, so nothing would ever turn it on again.
+        if layer.affine:
+            layer.track_running_stats = track_running_stats
 
 
 def resume_running_stats(module: nn.Module, thawed: Iterable[str]) -> None:

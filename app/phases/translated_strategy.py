@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from phasewire.adapters.errors import CheckpointError, PhasewireError
 from phasewire.app.lightning_seams import StrategySeam
 
 if TYPE_CHECKING:
@@ -49,7 +52,8 @@ def translate_checkpoints_of(
 
     def load_checkpoint(checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
         read_from[:] = [os.fspath(checkpoint_path)]
-        checkpoint = seam.load_checkpoint(checkpoint_path, **options)
+        with _readable(checkpoint_path):
+            checkpoint = seam.load_checkpoint(checkpoint_path, **options)
         return translator.translate(checkpoint, adapter, checkpoint_path, resuming=set_up_fit is not None)
 
     def load_model_state_dict(checkpoint: dict[str, Any], strict: bool = True) -> None:
@@ -70,3 +74,18 @@ def translate_checkpoints_of(
         },
     )
     return seam
+
+
+@contextmanager
+def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except PhasewireError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"The checkpoint cannot be read ({type(error).__name__}: {error}).",
+            where=os.fspath(path),
+            remedy="Give a checkpoint that is there and whole. Between phases it is the best one; it must stay until "
+            "the run is over.",
+        ) from error

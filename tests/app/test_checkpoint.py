@@ -170,6 +170,46 @@ def test_an_adapter_that_fails_stops_the_restore_between_phases(tmp_path, adapte
         assert isinstance(raised.value.__cause__, ValueError)
 
 
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (lambda: None, "Writer.lightning_module_state_dict returned NoneType, not a dict"),
+        (lambda: {}[1], "Writer.lightning_module_state_dict failed with KeyError: 1 No checkpoint was written"),
+    ],
+)
+def test_an_adapter_that_gives_no_state_stops_the_save(tmp_path, give, message):
+    class Writer(StrategyAdapter):
+        def lightning_module_state_dict(self):
+            return give()
+
+    with pytest.raises(CheckpointError, match=message):
+        fit(build(tmp_path, Writer), TunedModule([1.0]))
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
+def test_a_subclass_of_the_scheduler_may_have_a_state_of_its_own(tmp_path):
+    class Counting(FinetuningScheduler):
+        loaded = None
+
+        def state_dict(self):
+            return {"count": 7}
+
+        def load_state_dict(self, state_dict):
+            self.loaded = state_dict["count"]
+
+    def build_counting():
+        stopping = FTSEarlyStopping("val_loss", patience=99)
+        return make_trainer(tmp_path, Counting(SCHEDULE, restore_best=False), stopping, max_epochs=1)
+
+    trainer = build_counting()
+    fit(trainer, TunedModule([1.0]))
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    again = build_counting()
+    fit(again, TunedModule([1.0]), ckpt_path=tmp_path / "own.ckpt")
+
+    assert again.callbacks[0].loaded == 7
+
+
 def test_a_state_dict_that_does_not_fit_the_module_stops_a_test(renamed, tmp_path):
     folder, _, _ = renamed
     trainer = build(tmp_path, adapter=StrategyAdapter)

@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from phasewire.app import ConfigError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
-from tuning import TunedModule, fit, make_trainer
+from tuning import Batches, TunedModule, fit, make_trainer
 
 SCHEDULE = {0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.1.*"]}}
 
@@ -64,7 +64,15 @@ def test_a_checkpoint_for_recovery_is_left_alone_beside_one_for_phases(tmp_path)
     assert len(list((tmp_path / "best").glob("*.ckpt"))) == 1
 
 
-@pytest.mark.parametrize("trigger", [{"every_n_train_steps": 2}, {"train_time_interval": timedelta(minutes=5)}])
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"every_n_train_steps": 2},
+        {"train_time_interval": timedelta(minutes=5)},
+        {"save_last": True},
+        {"filename": "newest"},
+    ],
+)
 def test_a_checkpoint_for_recovery_alone_gets_one_for_phases_beside_it(tmp_path, trigger):
     recovery = ModelCheckpoint(tmp_path / "recovery", **trigger)
 
@@ -173,6 +181,14 @@ def test_ours_without_a_scheduler_are_refused(tmp_path, kind):
 def test_a_metric_that_is_never_logged_is_named_with_those_that_are(tmp_path, stopping, checkpoint, culprit):
     with pytest.raises(ConfigError, match=rf"{culprit} monitors 'val_los', .* Did you mean 'val_loss'\?"):
         train(tmp_path, stopping, checkpoint)
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`:UserWarning")
+def test_a_metric_is_not_called_missing_when_nothing_validates(tmp_path):
+    trainer = make_trainer(tmp_path, FinetuningScheduler(SCHEDULE), EarlyStopping("val_loss"), max_epochs=2)
+
+    with pytest.raises(ConfigError, match="The Trainer runs no validation"):
+        trainer.fit(TunedModule(), train_dataloaders=Batches(), val_dataloaders=None)
 
 
 def test_two_schedulers_in_one_trainer_are_refused(tmp_path):

@@ -187,6 +187,13 @@ def test_a_scheduler_whose_groups_cannot_be_kept_in_line_is_refused(tmp_path):
         run(tmp_path, module)
 
 
+def test_an_optimizer_of_a_single_group_is_refused(tmp_path):
+    module = TunedModule(optimizer=torch.optim.LBFGS)
+
+    with pytest.raises(ConfigError, match="LBFGS holds a single parameter group"):
+        run(tmp_path, module)
+
+
 @pytest.mark.parametrize("automatic", [True, False])
 def test_more_than_one_optimizer_is_refused(tmp_path, automatic):
     module = TunedModule()

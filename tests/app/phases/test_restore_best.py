@@ -1,5 +1,7 @@
 """Going back to the best checkpoint when a phase ends."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -116,6 +118,23 @@ def test_a_phase_too_short_for_a_checkpoint_goes_on_with_a_warning(tmp_path):
     )
 
     with pytest.warns(UserWarning, match="no best checkpoint was saved yet"):
+        fit(trainer, TunedModule([1.0]))
+
+
+def test_a_best_checkpoint_that_is_gone_is_named(tmp_path):
+    class Tidy(FTSCheckpoint):
+        def on_train_epoch_end(self, trainer, pl_module):
+            super().on_train_epoch_end(trainer, pl_module)
+            Path(self.best_model_path).unlink()
+
+    trainer = make_trainer(
+        tmp_path,
+        FinetuningScheduler(SCHEDULE),
+        FTSEarlyStopping("val_loss", patience=99),
+        Tidy(tmp_path, monitor="val_loss", filename="gone", save_top_k=-1),
+    )
+
+    with pytest.raises(CheckpointError, match=r"gone.*\.ckpt: The checkpoint cannot be read \(FileNotFoundError"):
         fit(trainer, TunedModule([1.0]))
 
 

@@ -122,6 +122,30 @@ def test_a_checkpoint_saved_on_an_exception_is_resumed_in_its_phase(tmp_path):
     assert set(notes.epochs[0].trainable) == {"layers.1.weight", "layers.1.bias", "head.weight", "head.bias"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_depth": 0}, "was written in phase 1, and the last phase to train is 0"),
+        ({"ft_schedule": {0: {"params": ["head.*"]}}}, "was written in phase 1, and the last phase to train is 0"),
+        (
+            {"ft_schedule": {0: SCHEDULE[0], 1: SCHEDULE[2], 2: SCHEDULE[1]}},
+            r"Phase 1 .* then layers\.1\.weight, layers\.1\.bias, now layers\.0\.weight, layers\.0\.bias",
+        ),
+    ],
+    ids=["smaller max_depth", "shorter schedule", "reordered schedule"],
+)
+def test_resuming_with_other_phases_is_refused(whole_run, tmp_path, settings, message):
+    _, folder, *_ = whole_run
+    scheduler = FinetuningScheduler(**{"ft_schedule": SCHEDULE, **settings}, restore_best=False)
+    trainer = make_trainer(tmp_path, scheduler, FTSEarlyStopping("val_loss"))
+
+    with (
+        pytest.warns(UserWarning, match="callbacks used to create the checkpoint"),
+        pytest.raises(CheckpointError, match=message),
+    ):
+        fit(trainer, build_module(), ckpt_path=saved_after(folder, 3))
+
+
 def test_our_state_is_plain(whole_run):
     _, folder, *_ = whole_run
     checkpoint = torch.load(saved_after(folder, 4), weights_only=True)
@@ -162,12 +186,28 @@ def test_a_checkpoint_without_a_schedule_is_refused_with_the_remedy(tmp_path):
         fit(trainer, build_module(), ckpt_path=tmp_path / "plain.ckpt")
 
 
-def test_a_checkpoint_of_a_newer_format_is_refused(whole_run, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"phasewire": {"format": 99}}, "The checkpoint has format 99, .* Upgrade Phasewire"),
+        ({"phasewire": {}}, "The record under 'phasewire' is not one that Phasewire writes"),
+        ({"phasewire": 7}, "The record under 'phasewire' is not one that Phasewire writes"),
+        ({"callbacks": None}, "holds no state of phasewire.app.FinetuningScheduler"),
+    ],
+)
+def test_a_checkpoint_with_a_foreign_record_is_refused(whole_run, tmp_path, change, message):
     _, folder, *_ = whole_run
     checkpoint = torch.load(saved_after(folder, 4), weights_only=True)
-    checkpoint["phasewire"]["format"] = 99
-    torch.save(checkpoint, tmp_path / "newer.ckpt")
+    torch.save({**checkpoint, **change}, tmp_path / "odd.ckpt")
     trainer, _ = build_trainer(tmp_path)
 
-    with pytest.raises(CheckpointError, match=r"newer\.ckpt: The checkpoint has format 99, .* Upgrade Phasewire"):
-        fit(trainer, build_module(), ckpt_path=tmp_path / "newer.ckpt")
+    with pytest.raises(CheckpointError, match=rf"odd\.ckpt: .*{message}"):
+        fit(trainer, build_module(), ckpt_path=tmp_path / "odd.ckpt")
+
+
+def test_a_checkpoint_that_cannot_be_read_is_refused_with_its_path(tmp_path):
+    (tmp_path / "torn.ckpt").write_bytes(b"not a checkpoint")
+    trainer, _ = build_trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"torn\.ckpt: The checkpoint cannot be read"):
+        fit(trainer, build_module(), ckpt_path=tmp_path / "torn.ckpt")

@@ -158,6 +158,27 @@ def test_an_adapter_may_change_what_the_default_validation_resolved(tmp_path):
     assert notes.epochs[1].lrs == (0.1, 0.25)
 
 
+def test_an_adapter_may_edit_the_schedule_before_the_default_validation(tmp_path):
+    class Expanding(StrategyAdapter):
+        def validate_ft_sched(self):
+            for phase in self.fts_handle.ft_schedule.values():
+                phase["params"] = [pattern.replace("TOP", "head") for pattern in phase["params"]]
+            return super().validate_ft_sched()
+
+    _, notes = run(tmp_path, ft_schedule={0: {"params": ["TOP.*"]}}, custom_strategy_adapters={"auto": Expanding})
+
+    assert notes.epochs[0].trainable == ("head.weight", "head.bias")
+
+
+def test_a_transform_that_gives_no_list_is_refused(tmp_path):
+    class Forgetful(StrategyAdapter):
+        def fts_optim_transform(self, orig_pl, inspect_only=False):
+            return None
+
+    with pytest.raises(AdapterError, match=r"phase 0: Forgetful\.fts_optim_transform returned NoneType, not a list"):
+        run(tmp_path, ft_schedule=SCHEDULE, custom_strategy_adapters={"auto": Forgetful})
+
+
 def test_a_transform_that_gives_unknown_names_is_refused(tmp_path):
     class Wrong(StrategyAdapter):
         def fts_optim_transform(self, orig_pl, inspect_only=False):

@@ -227,6 +227,21 @@ def test_frozen_batch_norm_updates_its_statistics_only_if_told_so(tmp_path, trac
     assert torch.equal(before, module.layers[2].running_mean) is not moved
 
 
+def test_a_batch_norm_without_parameters_is_in_no_phase_and_keeps_its_statistics(tmp_path):
+    module = TunedModule()
+    module.layers[2] = torch.nn.BatchNorm1d(4, affine=False)
+
+    run(
+        tmp_path,
+        module,
+        FinetuningScheduler({0: {"params": [".*"]}}, restore_best=False, frozen_bn_track_running_stats=False),
+        FTSEarlyStopping("val_loss", patience=99),
+        max_epochs=1,
+    )
+
+    assert module.layers[2].num_batches_tracked > 0
+
+
 def test_a_thawed_batch_norm_updates_its_statistics_again(tmp_path):
     module = TunedModule()
     before = module.layers[2].running_mean.clone()
