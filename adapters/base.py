@@ -7,9 +7,8 @@ running. The defaults here suit every strategy that keeps a module's parameters 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.strategies import Strategy
 
-__all__ = ["API_VERSION", "CheckpointIO", "PhaseExecutor", "SchedulerHandle", "StrategyAdapter"]
+    from phasewire.adapters.scheduler_handle import SchedulerHandle
+
+__all__ = ["API_VERSION", "PhaseExecutor", "StrategyAdapter"]
 
 #: The version of the adapter contract that this release drives. Adapters of the same major version work.
 API_VERSION = "1.0"
@@ -29,105 +30,6 @@ API_VERSION = "1.0"
 #: Thaws a list of parameters: ``(module, thaw_pl, translation_func=None, init_thaw=False) -> (newly thawed, all
 #: thawed)``. Keyword arguments differ between wrapped and replaced executors, so they are not spelled out here.
 PhaseExecutor = Callable[..., tuple[list[str], list[str]]]
-
-
-class CheckpointIO(Protocol):
-    """The strategy's own way with state dicts, as it was before Phasewire put the translator in its path."""
-
-    def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Collect the module's state as the strategy itself would save it."""
-
-    def load_model_state_dict(self, checkpoint: dict[str, Any], strict: bool = True) -> None:
-        """Load ``checkpoint["state_dict"]`` as the strategy itself would."""
-
-
-class SchedulerHandle(Protocol):
-    """What an adapter may use of the :class:`~phasewire.app.FinetuningScheduler` it is connected to.
-
-    The public part (ADAPTER_API: "what an adapter may use of ``fts_handle``") is promised to plug-ins. The members
-    under "for the defaults" are what :class:`StrategyAdapter` itself needs of the callback.
-    """
-
-    @property
-    def restore_best(self) -> bool:
-        """Whether the best checkpoint is restored between phases."""
-
-    @property
-    def epoch_transitions_only(self) -> bool:
-        """Whether phases end by ``max_transition_epoch`` alone."""
-
-    @property
-    def pl_module(self) -> LightningModule:
-        """The module being tuned."""
-
-    @property
-    def trainer(self) -> Trainer:
-        """The Trainer that runs."""
-
-    @property
-    def ft_schedule(self) -> dict[int, dict[str, Any]]:
-        """The schedule as a plain dict: depth to the keys of the schedule file."""
-
-    @property
-    def curr_depth(self) -> int:
-        """The phase being trained, from 0."""
-
-    @property
-    def depth_remaining(self) -> int:
-        """How many phases are still to come."""
-
-    @property
-    def max_depth(self) -> int:
-        """The last phase that will be trained."""
-
-    @property
-    def log_dir(self) -> str | None:
-        """The folder in which schedules and reports are written."""
-
-    @property
-    def strategy_adapter(self) -> StrategyAdapter:
-        """The connected adapter."""
-
-    def freeze_before_training(self, pl_module: LightningModule) -> None:
-        """Freeze every parameter of the module."""
-
-    def step(self) -> None:
-        """Move on to the phase at ``curr_depth``."""
-
-    def thaw_to_depth(self, depth: int | None = None) -> None:
-        """Thaw all phases up to and including ``depth``."""
-
-    def should_transition(self, trainer: Trainer) -> bool:
-        """Whether the current phase is over."""
-
-    def save_schedule(
-        self, name: str, schedule: dict[int, dict[str, Any]], folder: str | os.PathLike[str]
-    ) -> Path | None:
-        """Write a schedule as YAML; ``None`` on ranks other than 0."""
-
-    def load_yaml_schedule(self, path: str | os.PathLike[str]) -> dict[int, dict[str, Any]]:
-        """Read a schedule file."""
-
-    # -- for the defaults of StrategyAdapter ---------------------------------------------------------------------
-
-    @property
-    def strategy_checkpoint_io(self) -> CheckpointIO:
-        """The strategy's own state-dict methods."""
-
-    def default_schedule(self, names: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """Two parameters a phase, last layers first."""
-
-    def validate_schedule(self) -> tuple[int, int]:
-        """Ask the validator to resolve the schedule; (deepest phase, highest ``max_transition_epoch``)."""
-
-    def begin_phase_zero(self) -> None:
-        """Thaw the parameters of phase 0."""
-
-    def rebuild_phase0_groups(self) -> None:
-        """Make the optimizer hold the parameters of phase 0, and only those."""
-
-    def is_metric_unsynchronised(self, monitor: str) -> bool:
-        """Whether processes may hold different values of the monitored metric."""
 
 
 class StrategyAdapter:

@@ -9,7 +9,7 @@ from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.errors import AdapterError
 
 if TYPE_CHECKING:
-    from phasewire.adapters.base import SchedulerHandle
+    from phasewire.adapters.scheduler_handle import SchedulerHandle
 
 __all__ = ["ModelParallelStrategyAdapter"]
 

@@ -18,7 +18,7 @@ from phasewire.adapters.views import CanonicalModelView, ModelView, TLNamesModel
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
-    from phasewire.adapters.base import SchedulerHandle
+    from phasewire.adapters.scheduler_handle import SchedulerHandle
 
 __all__ = ["TransformerBridgeStrategyAdapter"]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "StrategySeam",
     "callbacks_of",
+    "is_dry_run",
     "is_metric_synchronised",
     "loading_checkpoint",
     "move_checkpoints_last",
@@ -132,6 +133,18 @@ def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """
     callbacks: list[pl.Callback] = vars(trainer)["callbacks"]
     return callbacks
+
+
+def is_dry_run(trainer: pl.Trainer) -> bool:
+    """Tell whether a Trainer only tries every line (``fast_dev_run``); its connector sets the attribute untyped.
+
+    Args:
+        trainer: The Trainer.
+
+    Returns:
+        Whether nothing should be written.
+    """
+    return bool(vars(trainer)["fast_dev_run"])
 
 
 def replace_callbacks(trainer: pl.Trainer, callbacks: list[pl.Callback]) -> None:

@@ -218,7 +218,7 @@ class FTSCheckpoint(ModelCheckpoint):
 def _scheduler_in(
     trainer: pl.Trainer, connected: Phases | None, callback: FTSEarlyStopping | FTSCheckpoint
 ) -> Phases | None:
-    if any(other is connected for other in callbacks_of(trainer)):
+    if id(connected) in map(id, callbacks_of(trainer)):
         return connected
     if not callback.converted:
         name = type(callback).__name__

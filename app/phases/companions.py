@@ -170,7 +170,7 @@ def _without_superseded(callbacks: Sequence[Callback]) -> list[Callback]:
     plain = {
         (type(callback), callback.monitor)
         for callback in callbacks
-        if type(callback) in (EarlyStopping, ModelCheckpoint)
+        if isinstance(callback, EarlyStopping | ModelCheckpoint) and type(callback) in (EarlyStopping, ModelCheckpoint)
     }
     return [
         callback

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import is_metric_synchronised, refuses_several_optimizers, strategy_flag
+from phasewire.app.lightning_seams import is_dry_run, is_metric_synchronised, refuses_several_optimizers, strategy_flag
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.runner import PhaseRunner
@@ -40,7 +40,8 @@ from phasewire.app.settings import SchedulerSettings
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-    from phasewire.adapters.base import CheckpointIO, StrategyAdapter
+    from phasewire.adapters.base import StrategyAdapter
+    from phasewire.adapters.scheduler_handle import CheckpointIO
     from phasewire.app.lightning_seams import StrategySeam
 
 __all__ = ["FinetuningScheduler"]
@@ -148,8 +149,9 @@ class FinetuningScheduler(Callback):
         self._plain: PlainSchedule = {}
         self._saved: PhaseState | None = None
         self._checked_monitors: set[str] = set()
+        self._epoch_begun = -1
 
-    # -- what an adapter may use of fts_handle -------------------------------------------------------------------
+    # -- what an adapter may use of fts_handle: phasewire.adapters.scheduler_handle tells all of it ---------------
 
     @property
     def trainer(self) -> pl.Trainer:
@@ -246,44 +248,15 @@ class FinetuningScheduler(Callback):
         self._running().thaw_to_depth(depth)
 
     def should_transition(self, trainer: pl.Trainer) -> bool:
-        """Tell whether the current phase is over, at the start of an epoch.
-
-        Args:
-            trainer: The running Trainer.
-
-        Returns:
-            Whether to move on; the same on all processes.
-        """
+        """Tell whether the current phase is over, at the start of an epoch."""
         return self._running().phase_is_over()
 
     def save_schedule(self, name: str, schedule: PlainSchedule, folder: str | os.PathLike[str]) -> Path | None:
-        """Write a schedule as YAML, on rank 0, over no file with another content.
-
-        Args:
-            name: The name of the file.
-            schedule: Depth to the keys of the schedule file.
-            folder: The folder to write to.
-
-        Returns:
-            The path of the file; ``None`` on other ranks.
-
-        Raises:
-            ScheduleError: The file cannot be written.
-        """
+        """Write a schedule as YAML, on rank 0, over no file with another content."""
         return save_schedule(schedule, Path(folder) / name) if self.trainer.is_global_zero else None
 
     def load_yaml_schedule(self, path: str | os.PathLike[str]) -> PlainSchedule:
-        """Read a schedule file.
-
-        Args:
-            path: The file.
-
-        Returns:
-            Depth to the keys of the schedule file.
-
-        Raises:
-            ScheduleError: The file cannot be read, or is no schedule.
-        """
+        """Read a schedule file."""
         return load_schedule(path).to_dict()
 
     # -- what the defaults of StrategyAdapter ask for ------------------------------------------------------------
@@ -299,25 +272,11 @@ class FinetuningScheduler(Callback):
         return self._seam
 
     def default_schedule(self, names: Sequence[str]) -> PlainSchedule:
-        """Give the default schedule for named parameters.
-
-        Args:
-            names: The names in registration order.
-
-        Returns:
-            Two parameters a phase, last ones first.
-        """
+        """Give the default schedule for named parameters: two a phase, last ones first."""
         return generate_default(names).to_dict()
 
     def validate_schedule(self) -> tuple[int, int]:
-        """Resolve the schedule against the names the adapter gives.
-
-        Returns:
-            The deepest phase, and the highest ``max_transition_epoch`` (-1 when no phase has one).
-
-        Raises:
-            ScheduleError: The schedule does not fit the module.
-        """
+        """Resolve the schedule against the names the adapter gives."""
         if self._given is None:
             raise ConfigError("There is no schedule to validate before a fit.", remedy="Call fit first.")
         # An adapter may have edited the plain schedule before it asks for the default validation.
@@ -342,14 +301,7 @@ class FinetuningScheduler(Callback):
         self._running().rebuild_phase_zero_groups()
 
     def is_metric_unsynchronised(self, monitor: str) -> bool:
-        """Tell whether processes may hold different values of a metric.
-
-        Args:
-            monitor: The name of the metric.
-
-        Returns:
-            Whether it is logged without ``sync_dist`` while there are several processes.
-        """
+        """Tell whether processes may hold different values of a metric."""
         return not is_metric_synchronised(self.trainer, monitor)
 
     # -- Lightning's hooks ---------------------------------------------------------------------------------------
@@ -407,14 +359,29 @@ class FinetuningScheduler(Callback):
             runner.resume(self._saved)
         self.strategy_adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self.settings.log_dir)  # asks all ranks
-        writes = trainer.is_global_zero and not trainer.fast_dev_run
+        writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self.settings.ft_schedule is not None and self._given is not None and writes:
             save_used_schedule(self._given, pl_module, folder)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on to the next phase when the current one is over."""
+        self._epoch_begun = trainer.current_epoch
         if self.should_transition(trainer):
             self._running().advance()
+
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Do what the start of the epoch does where Lightning leaves it out.
+
+        It does so in the first epoch after a resume from a checkpoint that was saved at the last batch of an epoch.
+        """
+        if batch_idx == 0 and trainer.current_epoch != self._epoch_begun:
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the adapter check the monitored metrics once they are logged."""

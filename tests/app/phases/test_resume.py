@@ -122,6 +122,25 @@ def test_a_checkpoint_saved_on_an_exception_is_resumed_in_its_phase(tmp_path):
     assert set(notes.epochs[0].trainable) == {"layers.1.weight", "layers.1.bias", "head.weight", "head.bias"}
 
 
+def test_a_run_resumed_from_the_last_batch_of_an_epoch_moves_on_at_the_next(tmp_path):
+    def build(*callbacks, **options):
+        scheduler, stopping = (
+            FinetuningScheduler(SCHEDULE, restore_best=False),
+            FTSEarlyStopping("val_loss", patience=99),
+        )
+        return make_trainer(tmp_path, scheduler, stopping, *callbacks, **options)
+
+    def recovery():
+        return ModelCheckpoint(tmp_path / "steps", every_n_train_steps=2, save_top_k=-1, filename="{step}")
+
+    fit(build(recovery(), max_epochs=3), TunedModule())
+    notes = Notes()
+
+    fit(build(recovery(), notes, max_epochs=4), TunedModule(), ckpt_path=tmp_path / "steps" / "step=4.ckpt")
+
+    assert [(epoch.number, epoch.depth) for epoch in notes.epochs] == [(2, 1), (3, 1)]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
