@@ -142,10 +142,13 @@ class DiscoveryService:
         return (*native, *plugins), unreadable
 
     def _records_of(self, distribution: metadata.Distribution) -> list[AdapterRecord]:
-        return [
-            AdapterRecord(entry.name.lower(), entry.value, distribution.name, distribution.version)
-            for entry in distribution.entry_points.select(group=self._group)
-        ]
+        # A dict: one distribution may write the same entry twice.
+        return list(
+            dict.fromkeys(
+                AdapterRecord(entry.name.lower(), entry.value, distribution.name, distribution.version)
+                for entry in distribution.entry_points.select(group=self._group)
+            )
+        )
 
     def _warn_of_unreadable(self, unreadable: Sequence[str]) -> None:
         if unreadable:
@@ -164,7 +167,7 @@ def _normalised(distribution: str) -> str:
 
 def _label(distribution: metadata.Distribution) -> str:
     try:
-        return distribution.name
+        return distribution.name or str(distribution.locate_file(""))
     except Exception:  # noqa: BLE001  # its metadata is what cannot be read; the folder is named instead
         return str(distribution.locate_file(""))
 
@@ -177,6 +180,12 @@ def _conflict(records: Sequence[AdapterRecord]) -> str:
         return (
             f"{chosen.name!r} means Phasewire's own adapter; that of {offered} has the same name and is not used. "
             f"To use it, write {pins}."
+        )
+    if all(record.distribution == chosen.distribution for record in others):
+        values = " and ".join(repr(record.value) for record in records)
+        return (
+            f"{chosen.distribution} {chosen.version} offers the adapter {chosen.name!r} more than once, as {values}; "
+            f"the first is used. To use another, write its class path."
         )
     return (
         f"Several distributions offer an adapter {chosen.name!r}. That of {chosen.distribution} {chosen.version} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from phasewire.app.settings import SchedulerSettings
 
 __all__ = ["Plan", "PlannedPhase", "build_model", "plan_schedule"]
+
+_MOST_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,15 @@ class Plan:
     warnings: tuple[str, ...]
     """What the validator remarked on."""
 
+    def _shown(self) -> Iterator[PlannedPhase | None]:
+        """Give the rows: all of a schedule that a person can read, the ends of a longer one around a gap."""
+        if len(self.phases) <= _MOST_ROWS:
+            yield from self.phases
+            return
+        yield from self.phases[: _MOST_ROWS // 2]
+        yield None
+        yield from self.phases[-_MOST_ROWS // 2 :]
+
     def table(self) -> Table:
         """Render the plan.
 
@@ -71,7 +82,10 @@ class Plan:
         for heading in ("Phase", "Tensors", "Parameters", "Share", "Thawed so far", "Learning rate"):
             table.add_column(heading, justify="right", overflow="fold")
         table.add_column("Moves on", overflow="fold")
-        for phase in self.phases:
+        for phase in self._shown():
+            if phase is None:
+                table.add_row("⋮")
+                continue
             table.add_row(
                 str(phase.depth),
                 f"{phase.names:,}",
@@ -107,7 +121,12 @@ def build_model(build: Callable[[], object], *, on_meta: bool = True) -> nn.Modu
 
 
 def plan_schedule(
-    model: nn.Module, schedule: Schedule | None, settings: SchedulerSettings, validator: ScheduleValidator
+    model: nn.Module,
+    schedule: Schedule | None,
+    settings: SchedulerSettings,
+    validator: ScheduleValidator,
+    *,
+    max_epochs: int | None = None,
 ) -> Plan:
     """Work out what a schedule would do to a model.
 
@@ -116,6 +135,7 @@ def plan_schedule(
         schedule: The schedule; ``None`` takes the one that would be generated.
         settings: The scheduler's settings; ``base_max_lr``, ``max_depth`` and ``epoch_transitions_only`` matter here.
         validator: Checks the schedule against the model.
+        max_epochs: That of the Trainer; ``None`` when it is not known, -1 when there is no limit.
 
     Returns:
         The plan.
@@ -129,6 +149,7 @@ def plan_schedule(
         named_parameters,
         base_max_lr=settings.base_max_lr,
         epoch_transitions_only=settings.epoch_transitions_only,
+        max_epochs=max_epochs,
         shared_names=shared_parameter_names(model),
     )
     last = resolved.final_depth if settings.max_depth == -1 else min(settings.max_depth, resolved.final_depth)
@@ -152,8 +173,21 @@ def plan_schedule(
         total=_elements(named_parameters.values()),
         phases=tuple(planned),
         untrained_phases=resolved.final_depth - last,
-        warnings=resolved.warnings,
+        warnings=(*resolved.warnings, *_out_of_reach(resolved.phases[: last + 1], max_epochs)),
     )
+
+
+def _out_of_reach(phases: Sequence[ResolvedPhase], max_epochs: int | None) -> Iterator[str]:
+    """Say which phase only early stopping can reach; an epoch of the last phase raises ``max_epochs``."""
+    if max_epochs is None or max_epochs < 0 or phases[-1].max_transition_epoch >= 0:
+        return
+    for depth, phase in enumerate(phases[:-1]):
+        if phase.max_transition_epoch >= max_epochs:
+            yield (
+                f"Phase {depth} may last to epoch {phase.max_transition_epoch}, and max_epochs is {max_epochs}: phase "
+                f"{depth + 1} is reached only if early stopping ends the phases before it."
+            )
+            return
 
 
 def _built(build: Callable[[], object], *, on_meta: bool) -> nn.Module:

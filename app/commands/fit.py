@@ -11,19 +11,19 @@ from phasewire.app.commands.wiring import ConfigFiles, container_from
 
 __all__ = ["fit"]
 
-_LIGHTNINGS_WORDS = ("best", "hpc", "last", "registry")
+_LIGHTNINGS_WORDS = ("hpc", "registry")
 
 
 def fit(
     config: ConfigFiles = None,
     ckpt_path: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A checkpoint to resume from; `last` or `best` also do."),
+        typer.Option(metavar="FILE", help="The checkpoint to resume from."),
     ] = None,
 ) -> None:
     """Train a model as one or more YAML files describe it.
 
-    The whole configuration is checked before anything is trained or written.
+    The whole configuration is checked before anything is trained, and no file that exists is written over.
 
     Example: `phasewire fit --config config.yaml --config more-epochs.yaml`
     """
@@ -54,7 +54,8 @@ def fit(
 def _require_checkpoint(ckpt_path: str | None) -> None:
     from phasewire.adapters.errors import ConfigError, did_you_mean
 
-    # Lightning resolves its own words, and addresses of remote files.
+    # Lightning resolves its own words, and addresses of remote files. Its "best" and "last" are those of a Trainer that
+    # has trained before, which a new process has not.
     if ckpt_path is None or ckpt_path in _LIGHTNINGS_WORDS or "://" in ckpt_path or Path(ckpt_path).exists():
         return
     folder = Path(ckpt_path).parent

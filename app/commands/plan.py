@@ -55,7 +55,9 @@ def plan(
             "in the names of an adapter cannot be planned."
         )
     built = build_model(_model_builder(model, init_args, container), on_meta=not on_cpu)
-    result = plan_schedule(built, loaded, settings.scheduler, container.validator())
+    result = plan_schedule(
+        built, loaded, settings.scheduler, container.validator(), max_epochs=settings.trainer.get("max_epochs")
+    )
     stdout_console().print(result.table())
     if loaded is None:
         typer.echo("No schedule was given: this is the one that would be generated.")

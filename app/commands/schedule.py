@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from phasewire.app.commands.reporting import stdout_console
+from phasewire.app.commands.reporting import echo_warning, stdout_console
 from phasewire.app.commands.wiring import InitArgs, OnCpu, container_from, model_from_text
 
 __all__ = ["schedule_app"]
@@ -74,7 +74,7 @@ def validate(
     )
     stdout_console().print(plan.table())
     for warning in plan.warnings:
-        typer.echo(f"Warning: {warning}")
+        echo_warning(warning)
     left_out = plan.total - plan.phases[-1].thawed
     typer.echo(
         f"{file} is valid for {plan.model}: {len(plan.phases)} phases, "

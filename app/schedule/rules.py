@@ -63,7 +63,9 @@ def check_empty_phases(schedule: Schedule, places: Places) -> list[str]:
     empty = [depth for depth, phase in enumerate(schedule.phases) if not phase.params]
     if not empty:
         return []
-    return [f"{places.phase(empty[0])}: {_phases(empty)} no params, and so thaw{'s' * (len(empty) == 1)} nothing."]
+    if len(empty) == 1:
+        return [f"{places.phase(empty[0])}: The phase has no params, and so thaws nothing."]
+    return [f"{places.phase(empty[0])}: {_phases(empty)} no params, and so thaw nothing."]
 
 
 def check_epochs(

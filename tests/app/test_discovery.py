@@ -228,8 +228,8 @@ def test_the_plug_in_with_a_native_name_can_be_pinned(plugins: Path) -> None:
 
 
 def test_two_spellings_in_one_distribution_are_one_name(site: Path) -> None:
-    distribution(site, "twice", "1.0", "Mine = twice:Second\nmine = twice:First")
-    with pytest.warns(UserWarning, match="offer an adapter 'mine'"):
+    distribution(site, "twice", "1.0", "Mine = twice:Second\nmine = twice:First\nMINE = twice:First")
+    with pytest.warns(UserWarning, match="twice 1.0 offers the adapter 'mine' more than once, as 'twice:First' and"):
         assert found("mine").value == "twice:First"
 
 

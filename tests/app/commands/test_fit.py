@@ -122,6 +122,8 @@ def test_a_missing_file_is_refused_with_its_name(project, refused):
 
 
 def test_a_missing_checkpoint_is_refused_before_anything_is_trained(project, refused):
+    # Lightning's "best" and "last" are those of a Trainer that has trained before.
+    assert "There is no checkpoint 'best'" in refused("fit", "--config", "config.yaml", "--ckpt-path", "best")
     message = refused("fit", "--config", "config.yaml", "--ckpt-path", "absent.ckpt")
     assert "absent.ckpt" in message
     assert_nothing_was_written(project)

@@ -62,7 +62,7 @@ def test_validate_prints_warnings(project, run):
     write_schedule(project, {**GOOD, 0: {"params": ["head.*"], "lr": 0.5}})
     result = run("schedule", "validate", "schedule.yaml", "--model", "own_project.Classifier")
     assert result.exit_code == 0, result.output
-    assert re.search(r"Warning: .*lr", result.stdout)
+    assert re.search(r"Warning: .*lr", result.stderr)
 
 
 def test_validate_refuses_gaps_and_writes_nothing(project, refused):
@@ -103,6 +103,26 @@ def test_plan_takes_model_schedule_and_settings_from_the_configuration(project, 
     result = run("plan", "--config", "config.yaml", "--config", "change.yaml")
     assert [row[-1] for row in cells(result.stdout)[1:]] == ["to max_epochs, at least to epoch 1"]
     assert "max_depth" in result.stdout
+
+
+def test_plan_says_which_phase_only_early_stopping_can_reach(project, run):
+    (project / "late.yaml").write_text(
+        "trainer: {max_epochs: 4}\n"
+        "scheduler:\n"
+        "  epoch_transitions_only: false\n"
+        "  ft_schedule: {0: {params: [head.*], max_transition_epoch: 6}, 1: {params: [backbone.*]}}\n"
+    )
+    result = run("plan", "--config", "config.yaml", "--config", "late.yaml")
+    assert "max_epochs is 4: phase 1 is reached only if early stopping" in " ".join(result.stderr.split())
+
+
+def test_a_long_plan_shows_its_ends(project, run):
+    (project / "long.yaml").write_text("0: {params: [head.*]}\n" + "".join(f"{n}: {{}}\n" for n in range(1, 500)))
+    result = run("plan", "own_project.Classifier", "--schedule", "long.yaml")
+    rows = [line for line in result.stdout.splitlines() if line.startswith("│")]
+    assert len(rows) == 201
+    assert "⋮" in rows[100]
+    assert rows[-1].split()[1] == "499"
 
 
 def test_plan_without_a_schedule_shows_the_one_that_would_be_generated(project, run):
