@@ -7,13 +7,15 @@ mapping again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from phasewire.adapters.errors import ConfigError, PhasewireError, did_you_mean
 from phasewire.app.config_file import Locate, key_path
 from phasewire.app.import_path import import_attribute
+from phasewire.app.plain_values import misfits, type_text
+from phasewire.app.settings_problems import given as shown
 
 __all__ = [
     "BuildError",
@@ -124,7 +126,7 @@ def construct(resolved: object) -> object:
         return resolved.factory(**arguments)
     except PhasewireError:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise BuildError(
             f"{resolved.class_path} could not be built: {type(cause).__name__}: {str(cause).rstrip('.')}.",
             where=resolved.where or None,
@@ -135,25 +137,25 @@ def construct(resolved: object) -> object:
 def check_arguments(
     factory: Callable[..., object],
     name: str,
-    given: Iterable[str],
+    given: Mapping[str, object],
     *,
     keys: Sequence[str | int] = (),
     locate: Locate = key_path,
 ) -> None:
-    """Check names of arguments against a signature.
+    """Check arguments against a signature: their names, and plain values by the annotations.
 
     Args:
         factory: What would be called; one that has no signature that Python can tell takes anything.
         name: What to call it in messages.
-        given: The names of the arguments.
+        given: The arguments by name. Objects, objects to build and mappings are left to whoever takes them.
         keys: The keys that lead to the arguments, for messages.
         locate: Tells the place of a value, for messages.
 
     Raises:
-        ConfigError: It takes no argument of a name, or needs one that is not given.
+        ConfigError: It takes no argument of a name, needs one that is not given, or takes one of another type.
     """
     try:
-        parameters = inspect.signature(factory).parameters
+        parameters = _signature(factory).parameters
     except (TypeError, ValueError):
         return
     nameable = {
@@ -161,7 +163,6 @@ def check_arguments(
         for parameter in parameters.values()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
-    given = list(given)
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     unknown = [] if takes_any else [argument for argument in given if argument not in nameable]
     if unknown:
@@ -182,6 +183,19 @@ def check_arguments(
             f"{name} needs the {_arguments(missing)}, and {'it is' if len(missing) == 1 else 'they are'} not given."
         )
         raise ConfigError(problem, where=locate(keys) or None, remedy="Give it under init_args.")
+    for argument, annotation in misfits(nameable, given):
+        raise ConfigError(
+            f"{name} takes {type_text(annotation)} as {argument!r}, and {shown(given[argument])}.",
+            where=locate((*keys, argument)) or None,
+            remedy="Give a value of that type; numbers stand without quotes.",
+        )
+
+
+def _signature(factory: Callable[..., object]) -> inspect.Signature:
+    try:
+        return inspect.signature(factory, eval_str=True)
+    except Exception:  # noqa: BLE001  # others' annotations may raise anything; those of one that does stay text
+        return inspect.signature(factory)
 
 
 # Any: keys of YAML may be anything, and so may values.

@@ -18,11 +18,11 @@ import yaml
 
 from phasewire.adapters.errors import ConfigError, PhasewireError, did_you_mean
 from phasewire.app.new_file import write_new_text
+from phasewire.app.yaml_problems import explain
 from phasewire.app.yaml_tree import (
-    Mark,
+    EscapingDumper,
     StrictDumper,
     StrictLoader,
-    YamlFault,
     child_nodes,
     compose,
     process_environment,
@@ -204,7 +204,7 @@ def parse_yaml(
 
     Raises:
         PhasewireError: The text does not parse (with line and column), has a key twice (with both lines), is nested
-            more than 500 levels deep, or names an environment variable that is not set and gives no default.
+            more than 100 levels deep, or names an environment variable that is not set and gives no default.
     """
     try:
         with _collector_paused():
@@ -212,22 +212,26 @@ def parse_yaml(
             root = compose(loader, text, process_environment() if resolve_env else None)
             values = None if root is None else loader.construct_object(root, deep=True)
     except (yaml.YAMLError, UnicodeEncodeError) as cause:
-        raise _as_error(cause, text, path, error) from cause
+        problem = explain(cause, text, resolve_env=resolve_env)
+        where = ", ".join(filter(None, [str(path or ""), problem.place]))
+        raise error(problem.text, where=where or None, remedy=problem.remedy) from cause
     return YamlDocument(values, path, root, error)
 
 
-def dump_yaml(values: object) -> str:
+def dump_yaml(values: object, *, escape_env: bool = False) -> str:
     """Write plain Python as YAML that :func:`parse_yaml` reads back to the same.
 
     Args:
         values: Mappings, lists, text, numbers, truth values and ``None``.
+        escape_env: Write ``${`` in scalar values as ``$${``, for text that is read back with ``resolve_env=True``.
 
     Returns:
         The text, keys in the order given.
     """
     # The dumper is ours by class; what it may be given is PyYAML's own matter.
     with _collector_paused():
-        return yaml.dump(values, Dumper=StrictDumper, sort_keys=False, allow_unicode=True, width=120)
+        dumper = EscapingDumper if escape_env else StrictDumper
+        return yaml.dump(values, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 # Any: settings hold whatever YAML can.
@@ -277,51 +281,6 @@ def _unreadable(file: Path, cause: OSError) -> str:
     if isinstance(cause, IsADirectoryError):
         return "This is a folder, and a YAML file is expected."
     return f"The file cannot be read: {cause.strerror or type(cause).__name__}."
-
-
-def _as_error(
-    cause: yaml.YAMLError | UnicodeEncodeError, text: str, path: Path | None, error: type[PhasewireError]
-) -> PhasewireError:
-    place, problem, remedy = _explain(cause, text)
-    return error(problem, where=", ".join(filter(None, [str(path or ""), place])) or None, remedy=remedy)
-
-
-def _explain(cause: yaml.YAMLError | UnicodeEncodeError, text: str) -> tuple[str, str, str | None]:
-    """Give place, problem and remedy."""
-    if isinstance(cause, YamlFault):
-        return _place(cause.mark, text), str(cause.problem), cause.remedy
-    if isinstance(cause, yaml.MarkedYAMLError):
-        is_syntax = isinstance(cause, yaml.scanner.ScannerError | yaml.parser.ParserError)
-        remedy = "Check the indentation (spaces, no tabs), the brackets and the quotes there." if is_syntax else None
-        return (
-            _place(cause.problem_mark or cause.context_mark, text),
-            f"This cannot be read as YAML: {_story(cause)}.",
-            remedy,
-        )
-    if isinstance(cause, yaml.reader.ReaderError):
-        character = cause.character if isinstance(cause.character, str) else chr(cause.character)
-        line = text.count("\n", 0, max(text.find(character), 0)) + 1
-        return f"line {line}", f"The character {character!r} is not allowed in YAML.", "Remove the character."
-    if isinstance(cause, UnicodeEncodeError):
-        line = text.count("\n", 0, cause.start) + 1
-        return f"line {line}", "This is not text that UTF-8 can hold.", "Remove the character."
-    return "", f"This cannot be read as YAML: {cause}.", None
-
-
-def _place(mark: Mark | None, text: str) -> str:
-    if mark is None:
-        return ""
-    # At the end of a text that ends without a newline, libyaml names the line after the last.
-    if mark.line > text.count("\n"):
-        return f"line {mark.line}, column {len(text.rpartition(chr(10))[2]) + 1}"
-    return f"line {mark.line + 1}, column {mark.column + 1}"
-
-
-def _story(cause: yaml.MarkedYAMLError) -> str:
-    parts = [cause.context, cause.problem]
-    if cause.context and cause.context_mark:
-        parts[0] = f"{cause.context} that begins on line {cause.context_mark.line + 1}"
-    return ", ".join(filter(None, parts))
 
 
 @contextmanager

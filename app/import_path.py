@@ -6,6 +6,7 @@ import pkgutil
 import re
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -90,7 +91,7 @@ def _attribute(owner: object, name: str, path: str, where: str | None) -> object
 def _no_such_part(name: str, owner: object | None, path: str, where: str | None) -> ConfigError:
     if owner is None:
         choices = {module.name for module in pkgutil.iter_modules()} | {each for each in sys.modules if "." not in each}
-        problem = f"There is no module {name!r}"
+        problem, remedy = f"There is no module {name!r}", _where_modules_are()
     else:
         inside = getattr(owner, "__path__", None)
         choices = {
@@ -100,12 +101,20 @@ def _no_such_part(name: str, owner: object | None, path: str, where: str | None)
         }
         kind = "module" if isinstance(owner, ModuleType) else "class"
         problem = f"The {kind} {getattr(owner, '__name__', owner)} has no {name!r}"
+        remedy = "Correct the path."
     public = sorted(choice for choice in choices if not choice.startswith("_"))
     return ConfigError(
         f"{problem} (in {path!r}). {did_you_mean(name, public)}".strip(),
         where=where,
-        remedy="Correct the path, or install the package it is in." if owner is None else "Correct the path.",
+        remedy=remedy,
     )
+
+
+def _where_modules_are() -> str:
+    remedy, folder = "Correct the path, or install the package it is in.", str(Path.cwd())
+    if {"", folder}.isdisjoint(sys.path):
+        return remedy
+    return f"{remedy} Modules are also looked up in the working directory, {folder}."
 
 
 def _import_failure(module_name: str, cause: BaseException, where: str | None) -> ConfigError:

@@ -26,12 +26,14 @@ def write_new_text(path: str | os.PathLike[str], text: str, *, error: type[Phase
         of ``<stem>_1<suffix>``, ``<stem>_2<suffix>``, ...
 
     Raises:
-        PhasewireError: The file cannot be written.
+        PhasewireError: The file cannot be written, or ``path`` is a folder.
     """
     wanted = Path(path)
     content = text.encode()
-    draft = wanted.with_name(f".{wanted.name}.{uuid.uuid4().hex}.tmp")
     try:
+        if wanted.is_dir():
+            raise error("This is a folder.", where=str(wanted), remedy="Name a file in it.")
+        draft = wanted.with_name(f".{wanted.name}.{uuid.uuid4().hex}.tmp")
         wanted.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.write_bytes(content)

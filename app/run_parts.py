@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from phasewire.adapters.errors import ConfigError, PhasewireError
 from phasewire.app.class_path import check_arguments, construct, resolve
 from phasewire.app.config_file import key_path
 from phasewire.app.phases.scheduler import FinetuningScheduler
+from phasewire.app.settings_problems import given
 from phasewire.app.settings_reader import locator
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def build_trainer(
 
     Raises:
         ConfigError: The Trainer takes no keyword of a name, refuses a value or a combination, a class that is named
-            cannot be imported or does not take its arguments, or there is a second scheduler among the callbacks.
+            cannot be imported or does not take its arguments, or among the callbacks is something else or a second
+            scheduler.
     """
     locate = _locator(source, ("trainer",), keywords)
     wanted = {**settings.trainer, **keywords}
@@ -135,6 +137,12 @@ def _wrong_class(built: object, expected: type, section: str, locate: Locate) ->
 def _own_callbacks(callbacks: object, locate: Locate) -> list[object]:
     own = callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
     for index, callback in enumerate(own):
+        if not isinstance(callback, Callback):
+            raise ConfigError(
+                f"A callback is expected, and {given(callback)}.",
+                where=locate(("trainer", "callbacks", index)),
+                remedy="Write class_path (and init_args) of a subclass of lightning.pytorch.Callback.",
+            )
         if isinstance(callback, FinetuningScheduler):
             raise ConfigError(
                 "There would be two schedulers in one Trainer: this one, and the one that the scheduler section "

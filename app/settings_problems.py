@@ -26,18 +26,22 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "dict_type": "a mapping",
     "finite_number": "a finite number",
     "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
     "int_type": "a whole number",
     "is_instance_of": "a path",
     "is_type": "a class",
     "mapping_type": "a mapping",
     "model_type": "a mapping",
     "string_type": "text",
+    "tuple_type": "a list",
 }
 _LIMITS: Final[Mapping[str, str]] = {
     "greater_than": "greater than {gt}",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
     "string_too_short": "text that is not empty",
+    "too_short": "not empty",
 }
 
 

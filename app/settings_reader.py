@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from phasewire.adapters.errors import ConfigError, ScheduleError
+from phasewire.adapters.errors import ConfigError
 from phasewire.app.config_file import Locate, YamlDocument, key_path, load_yaml, merge_settings
-from phasewire.app.schedule.model import Schedule
 from phasewire.app.settings import ClassSpec, Settings
 from phasewire.app.settings_problems import Problem, as_error, problems_of
 from phasewire.app.trainer_keywords import trainer_problems
+from phasewire.app.written_schedule import schedule_problems
 
 __all__ = ["ConfigValues", "SettingsReader", "locator", "snapshot", "with_file", "with_value", "with_values"]
 
@@ -229,7 +229,7 @@ def _validated(values: Mapping[Any, Any]) -> tuple[Settings | None, list[Problem
         settings = Settings.model_validate(dict(values))
     except ValidationError as error:
         problems = problems_of(error, Settings, values)
-    problems += _schedule_problems(values.get("scheduler"))
+    problems += schedule_problems(values.get("scheduler"))
     trainer = values.get("trainer")
     if isinstance(trainer, Mapping):
         problems += trainer_problems(trainer)
@@ -239,18 +239,6 @@ def _validated(values: Mapping[Any, Any]) -> tuple[Settings | None, list[Problem
         if isinstance(spec, Mapping):
             problems += _spec_problems(spec.get("init_args"), (section, "init_args"))
     return settings, problems
-
-
-def _schedule_problems(section: object) -> Iterator[Problem]:
-    """Check the form of a schedule that is written out."""
-    schedule = section.get("ft_schedule") if isinstance(section, Mapping) else None
-    if not isinstance(schedule, Mapping):
-        return
-    try:
-        Schedule.from_mapping(schedule)
-    except ScheduleError as error:
-        text = f"{error.where}: {error.problem}" if error.where else error.problem
-        yield Problem(("scheduler", "ft_schedule"), text, error.remedy)
 
 
 def _spec_problems(value: object, keys: tuple[str | int, ...]) -> Iterator[Problem]:

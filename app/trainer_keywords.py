@@ -6,9 +6,8 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
 from phasewire.adapters.errors import did_you_mean
+from phasewire.app.plain_values import fits, is_plain, type_text
 from phasewire.app.settings_problems import Problem, given
 
 __all__ = ["trainer_problems"]
@@ -34,21 +33,5 @@ def trainer_problems(keywords: Mapping[str, Any]) -> Iterator[Problem]:
         if name not in parameters:
             text = f"The Trainer takes no keyword {name!r}. {did_you_mean(str(name), parameters)}".strip()
             yield Problem(("trainer", name), text, "Correct or remove it.")
-        elif name in annotations and _is_plain(value) and not _fits(value, annotations[name]):
-            expected = inspect.formatannotation(annotations[name]).replace("typing.", "")
-            yield Problem(("trainer", name), f"The Trainer takes {expected}, and {given(value)}.")
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _fits(value: object, annotation: Any) -> bool:  # noqa: ANN401  # a type annotation may be anything
-    adapter: TypeAdapter[object] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    try:
-        adapter.validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True
+        elif name in annotations and is_plain(value) and not fits(value, annotations[name]):
+            yield Problem(("trainer", name), f"The Trainer takes {type_text(annotations[name])}, and {given(value)}.")

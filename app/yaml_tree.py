@@ -25,7 +25,16 @@ else:
     _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-__all__ = ["Mark", "StrictDumper", "StrictLoader", "YamlFault", "child_nodes", "compose", "process_environment"]
+__all__ = [
+    "EscapingDumper",
+    "Mark",
+    "StrictDumper",
+    "StrictLoader",
+    "YamlFault",
+    "child_nodes",
+    "compose",
+    "process_environment",
+]
 
 
 class Mark(Protocol):
@@ -37,9 +46,10 @@ class Mark(Protocol):
     """From 0."""
 
 
-#: Deeper nesting than this is refused: libyaml recurses in C, and at some tens of thousands of levels it would end the
-#: process instead of raising.
-_MOST_NESTED_LEVELS = 500
+#: Deeper nesting than this is refused. What is made of the nodes is built, copied and written with several calls for
+#: each level, which Python's recursion limit ends at 1,000 in all, and libyaml recurses in C, where some tens of
+#: thousands of levels would end the process instead of raising.
+_MOST_NESTED_LEVELS = 100
 
 _STR_TAG = "tag:yaml.org,2002:str"
 _FLOAT_TAG = "tag:yaml.org,2002:float"
@@ -49,7 +59,7 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"
 _EXPONENT_FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
 
 _ENVIRONMENT_VARIABLE = re.compile(
-    r"(?P<escape>\$)?\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\})?"
+    r"(?P<escape>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\})?"
 )
 
 
@@ -74,6 +84,20 @@ class StrictLoader(_Loader):
 
 class StrictDumper(_Dumper):
     """PyYAML's safe dumper, which quotes text that :class:`StrictLoader` would read as a number."""
+
+
+class EscapingDumper(StrictDumper):
+    """Writes ``${`` in scalar values as ``$${``, so that :func:`compose` gives the characters back."""
+
+    def serialize(self, node: yaml.Node) -> None:
+        """Write a document.
+
+        Args:
+            node: Its root.
+        """
+        for each in _distinct_nodes(node):
+            _change_values(each, _escaped)
+        super().serialize(node)
 
 
 for _strict in (StrictLoader, StrictDumper):
@@ -123,13 +147,8 @@ def compose(loader: StrictLoader, text: str, environment: Mapping[str, str] | No
     for node in _distinct_nodes(root):
         if isinstance(node, yaml.MappingNode):
             _refuse_duplicate_keys(loader, node)
-            values = [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            values = node.value
-        else:
-            continue
         if environment is not None:
-            _replace_variables(loader, values, environment)
+            _change_values(node, partial(_with_variables, loader=loader, environment=environment))
     return root
 
 
@@ -157,7 +176,7 @@ def child_nodes(node: yaml.Node) -> dict[Hashable, tuple[yaml.Node, yaml.Node]]:
 
 def _refuse_depth(text: str) -> None:
     # Every level costs at least one of these, so only text that could be too deep is parsed a second time.
-    if text.count("[") + text.count("{") + text.count("- ") + text.count(":") <= _MOST_NESTED_LEVELS:
+    if sum(map(text.count, "[{-?:")) <= _MOST_NESTED_LEVELS:
         return
     depth = 0
     for event in yaml.parse(text, StrictLoader):
@@ -212,19 +231,37 @@ def _key_of(constructor: yaml.constructor.SafeConstructor, node: yaml.ScalarNode
     return key
 
 
-def _replace_variables(loader: StrictLoader, nodes: list[yaml.Node], environment: Mapping[str, str]) -> None:
-    for node in nodes:
-        if not isinstance(node, yaml.ScalarNode) or "${" not in node.value:
-            continue
-        node.value = _ENVIRONMENT_VARIABLE.sub(partial(_value_for, node=node, environment=environment), node.value)
-        # What is written without quotes gets its type from the replaced text; quotes keep it text.
-        if node.tag == _STR_TAG and not node.style:
-            node.tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]  # stubs
+def _change_values(node: yaml.Node, change: Callable[[yaml.ScalarNode], yaml.ScalarNode]) -> None:
+    """Put other nodes in the place of a collection's scalar values with ``${``.
+
+    The nodes themselves stay as they are: by an alias, one may be a value in several places, and a key.
+    """
+
+    def changed(value: yaml.Node) -> yaml.Node:
+        return change(value) if isinstance(value, yaml.ScalarNode) and "${" in value.value else value
+
+    if isinstance(node, yaml.MappingNode):
+        node.value = [(key, changed(value)) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        node.value = [changed(value) for value in node.value]
+
+
+def _escaped(node: yaml.ScalarNode) -> yaml.ScalarNode:
+    return yaml.ScalarNode(node.tag, node.value.replace("${", "$${"), node.start_mark, node.end_mark, node.style)
+
+
+def _with_variables(node: yaml.ScalarNode, loader: StrictLoader, environment: Mapping[str, str]) -> yaml.ScalarNode:
+    text = _ENVIRONMENT_VARIABLE.sub(partial(_value_for, node=node, environment=environment), node.value)
+    tag = node.tag
+    # What is written without quotes gets its type from the replaced text; quotes keep it text.
+    if tag == _STR_TAG and not node.style:
+        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]  # stubs
+    return yaml.ScalarNode(tag, text, node.start_mark, node.end_mark, node.style)
 
 
 def _value_for(found: re.Match[str], node: yaml.ScalarNode, environment: Mapping[str, str]) -> str:
     if found["escape"]:
-        return found[0][1:]
+        return "${"
     name, default = found["name"], found["default"]
     if name is None:
         raise YamlFault(

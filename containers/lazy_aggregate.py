@@ -67,6 +67,11 @@ class LazyAggregate(providers.Aggregate[Any]):
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         """Build the adapter that goes by the first argument, in any case, from the other arguments."""
+        if not args or not isinstance(args[0], str):
+            raise AdapterNotFoundError(
+                f"An adapter is asked for by its name, and {f'{args[0]!r} is' if args else 'none is'} given.",
+                remedy="Give its name as text, and after it the arguments of the adapter.",
+            )
         name, *options = args
         build = self.providers.get(name.lower()) or self._discovered(name)
         return build(*options, **kwargs)

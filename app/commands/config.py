@@ -56,4 +56,4 @@ def show(config: ConfigFiles = None) -> None:
     from phasewire.app.config_file import dump_yaml
 
     settings = container_from(config).settings()
-    typer.echo(dump_yaml(settings.model_dump()), nl=False)
+    typer.echo(dump_yaml(settings.model_dump(), escape_env=True), nl=False)

@@ -27,7 +27,11 @@ def demo(
     config: Annotated[
         list[Path] | None,
         typer.Option(
-            "--config", "-c", metavar="FILE", help="A YAML file that is merged over the demo's own wiring; repeatable."
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="A YAML file that is merged over the demo's own wiring, whose sections are seeds, common, pretrain, "
+            "tune and ways; repeatable.",
         ),
     ] = None,
     seeds: Annotated[

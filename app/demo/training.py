@@ -39,7 +39,7 @@ class Training:
     def __init__(self, settings: Mapping[str, Any], folder: Path, container: Wired) -> None:
         folder.mkdir(parents=True)
         config = folder / "config.yaml"
-        config.write_text(dump_yaml(dict(settings)), encoding="utf-8")
+        config.write_text(dump_yaml(dict(settings), escape_env=True), encoding="utf-8")
         container.config.from_yaml(config)
         seed_everything(container.settings().seed_everything, workers=True, verbose=False)
         self._model = container.model()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from phasewire.adapters.errors import ConfigError, did_you_mean
-from phasewire.app.config_file import load_yaml, merge_settings
+from phasewire.app.config_file import YamlDocument, load_yaml, merge_settings
+from phasewire.app.settings_problems import as_error, problems_of
 
 __all__ = ["PRETRAIN", "DemoWiring"]
 
@@ -50,17 +52,14 @@ class DemoWiring(BaseModel):
             ConfigError: A file cannot be read, or the result is not laid out like ``demo.yaml``.
         """
         with as_file(files("phasewire.app").joinpath("demo.yaml")) as own:
-            merged = _mapping_of(own)
-        for path in overrides:
-            merged = merge_settings(merged, _mapping_of(path))
+            documents = [load_yaml(path, resolve_env=True) for path in (own, *overrides)]
+        merged: Section = {}
+        for document in documents:
+            merged = merge_settings(merged, {str(key): value for key, value in document.mapping().items()})
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            raise ConfigError(
-                "; ".join(_describe(problem["loc"], problem["msg"]) for problem in error.errors()),
-                where=", ".join(str(path) for path in overrides) or "demo.yaml",
-                remedy="Its sections are seeds, common, pretrain, tune and ways.",
-            ) from error
+            raise as_error(problems_of(error, cls, merged), partial(_place, documents)) from error
 
     def settings_of(self, run: str, seed: int, folder: Path, pretrained: str | None = None) -> Section:
         """Merge the configuration of one run.
@@ -86,10 +85,6 @@ class DemoWiring(BaseModel):
         return merge_settings(settings, of_this_run)
 
 
-def _mapping_of(path: Path) -> Section:
-    return {str(key): value for key, value in load_yaml(path).mapping().items()}
-
-
-def _describe(location: tuple[int | str, ...], message: str) -> str:
-    hint = did_you_mean(str(location[0]), DemoWiring.model_fields) if location else ""
-    return f"{'.'.join(map(str, location))}: {message}{f'. {hint}' if hint else ''}"
+def _place(documents: Sequence[YamlDocument], keys: Sequence[str | int]) -> str:
+    """Tell the place of a value in the last of the merged files that gives it."""
+    return next((each for each in reversed(documents) if each.position_of(keys)), documents[-1]).where(keys)

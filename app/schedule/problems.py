@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["KnownKeys", "Location", "joined", "schedule_error"]
+__all__ = ["KnownKeys", "Location", "ScheduleFormError", "joined", "schedule_error"]
 
 #: The keys that may stand under each key that holds keys; those at the top under the empty text.
 KnownKeys = Mapping[str, Sequence[str]]
@@ -33,9 +33,27 @@ _EXPECTED: Final = {
 }
 
 
+class ScheduleFormError(ScheduleError):
+    """Keys or values of a schedule are not such as a schedule has.
+
+    Args:
+        problem: As for every error of Phasewire.
+        mistakes: What is wrong at which location, the first few of many.
+        count: How many mistakes there are.
+        where: As for every error of Phasewire.
+    """
+
+    def __init__(
+        self, problem: str, *, mistakes: Sequence[tuple[Location, str]], count: int, where: str | None = None
+    ) -> None:
+        super().__init__(problem, where=where)
+        self.mistakes = tuple(mistakes)
+        self.count = count
+
+
 def schedule_error(
     error: ValidationError, known_keys: KnownKeys, where: Callable[[Location], str | None]
-) -> ScheduleError:
+) -> ScheduleFormError:
     """Describe everything that is wrong in one error.
 
     Args:
@@ -46,15 +64,18 @@ def schedule_error(
     Returns:
         The error to raise ``from`` the given one.
     """
-    mistakes = _without_consequences(error.errors(include_url=False))
-    shown = [(where(mistake["loc"]), _problem(mistake, known_keys)) for mistake in mistakes[:_MOST_PROBLEMS_SHOWN]]
-    if len(shown) == 1:
+    details = _without_consequences(error.errors(include_url=False))
+    count = len(details)
+    mistakes = [(each["loc"], _problem(each, known_keys)) for each in details[:_MOST_PROBLEMS_SHOWN]]
+    shown = [(where(location), problem) for location, problem in mistakes]
+    if count == 1:
         place, problem = shown[0]
-        return ScheduleError(problem, where=place)
+        return ScheduleFormError(problem, mistakes=mistakes, count=count, where=place)
     lines = [f"  {place}: {problem}" if place else f"  {problem}" for place, problem in shown]
-    if len(mistakes) > len(shown):
-        lines.append(f"  and {len(mistakes) - len(shown):,} more")
-    return ScheduleError("\n".join([f"The schedule has {len(mistakes):,} mistakes:", *lines]))
+    if count > len(shown):
+        lines.append(f"  and {count - len(shown):,} more")
+    text = "\n".join([f"The schedule has {count:,} mistakes:", *lines])
+    return ScheduleFormError(text, mistakes=mistakes, count=count)
 
 
 def joined(items: Iterable[object]) -> str:

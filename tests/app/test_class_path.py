@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
@@ -11,6 +14,9 @@ import torch
 from phasewire.app import ConfigError, FTSCheckpoint
 from phasewire.app.class_path import BuildError, construct, import_attribute, instantiate, resolve
 from phasewire.app.settings import ClassSpec
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 @pytest.fixture
@@ -26,6 +32,8 @@ def own_package(tmp_path, monkeypatch):
         "    def __init__(self, width, *, depth=1, head=None):\n"
         "        if width < 0: raise ValueError('width is negative')\n"
         "        Net.built.append(self); self.width, self.depth, self.head = width, depth, head\n"
+        "class Leaving:\n"
+        "    def __init__(self): raise SystemExit(4)\n"
         "class Loose:\n"
         "    def __init__(self, **kwargs): self.kwargs = kwargs\n"
     )
@@ -62,6 +70,15 @@ def test_a_module_comes_before_a_name_of_its_package():
     assert import_attribute("own_package.model.Net").__qualname__ == "Net"
     assert import_attribute("own_package.model:Net.Head").__qualname__ == "Net.Head"
     assert import_attribute("own_package.model.Net.Head").__qualname__ == "Net.Head"
+
+
+def test_a_missing_module_is_refused_with_the_working_directory_where_that_is_searched(empty_dir, monkeypatch):
+    with pytest.raises(ConfigError) as refused:
+        import_attribute("surely_not_there.Net")
+    assert str(empty_dir) not in str(refused.value)
+    monkeypatch.syspath_prepend(empty_dir)
+    with pytest.raises(ConfigError, match=f"also looked up in the working directory, {empty_dir}"):
+        import_attribute("surely_not_there.Net")
 
 
 @pytest.mark.usefixtures("own_package")
@@ -167,3 +184,96 @@ def test_a_constructor_that_fails_is_reported_with_its_cause():
     ) as e:
         instantiate({"class_path": "own_package.model.Net", "init_args": {"width": -1}}, keys=("model",))
     assert isinstance(e.value.__cause__, ValueError)
+
+
+@pytest.mark.usefixtures("own_package")
+def test_a_constructor_that_leaves_the_program_is_reported():
+    with pytest.raises(BuildError, match=r"own_package\.model\.Leaving could not be built: SystemExit: 4"):
+        instantiate({"class_path": "own_package.model.Leaving"})
+
+
+# -- types of arguments ----------------------------------------------------------------------------------------------
+
+EARLY_STOPPING = "lightning.pytorch.callbacks.EarlyStopping"
+
+
+class Colour(enum.Enum):
+    """A choice that stands as text in YAML."""
+
+    RED = "red"
+
+
+class Typed:
+    """Takes arguments of many types."""
+
+    def __init__(
+        self,
+        number: float = 0.0,
+        count: int = 0,
+        lying: int = None,  # noqa: RUF013  # as many write it
+        size: int = "auto",
+        path: Path = Path(),
+        folder: str | Path = "",
+        maybe: int | None = None,
+        choice: Literal["a", "b"] = "a",
+        pair: tuple[float, float] = (0.9, 0.99),
+        numbers: list[int] | None = None,
+        names: dict[str, int] | None = None,
+        colour: Colour = Colour.RED,
+        device: torch.device | None = None,
+        anything: Any = None,
+        bare=None,
+    ) -> None:
+        self.count = count
+
+
+class Unresolvable:
+    """Has an annotation that does not exist when the program runs."""
+
+    def __init__(self, price: Decimal, count: int = 0) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"number": 1, "count": 2.0, "maybe": 3},
+        {"lying": None, "size": "auto", "maybe": None},
+        {"path": "a/b", "folder": "a/b"},
+        {"choice": "b", "colour": "red", "device": "cpu"},
+        {"pair": [0, 1.5], "numbers": [1, 2], "names": {"a": 1}},
+        {"anything": "2", "bare": [1, "2"]},
+    ],
+)
+def test_values_that_stand_for_the_annotated_type_are_taken(arguments):
+    instantiate({"class_path": f"{__name__}.Typed", "init_args": arguments})
+
+
+def test_arguments_are_not_checked_by_annotations_that_cannot_be_evaluated():
+    instantiate({"class_path": f"{__name__}.Unresolvable", "init_args": {"price": "2", "count": "2"}})
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("count", "2", r"takes int as 'count', and '2' is text\. .*numbers stand without quotes"),
+        ("count", True, "takes int as 'count', and true is a truth value"),
+        ("count", 2.5, "takes int as 'count', and 2.5 is a number"),
+        ("number", "1 e-3", "takes float as 'number', and '1 e-3' is text"),
+        ("maybe", "2", "takes .*int.* as 'maybe', and '2' is text"),
+        ("choice", "c", "takes .*'a', 'b'.* as 'choice', and 'c' is text"),
+        ("numbers", [1, "2"], r"as 'numbers', and \[1, '2'\] is a list"),
+        ("numbers", 1, "as 'numbers', and 1 is a whole number"),
+        ("pair", 1, "as 'pair', and 1 is a whole number"),
+        ("folder", True, "as 'folder', and true is a truth value"),
+    ],
+)
+def test_a_value_of_another_type_than_annotated_is_refused_before_anything_is_built(argument, value, message):
+    spec = {"class_path": f"{__name__}.Typed", "init_args": {argument: value}}
+    with pytest.raises(ConfigError, match=rf"^model\.init_args\.{argument}: .*{message}"):
+        resolve(spec, keys=("model",))
+
+
+def test_the_type_of_an_argument_of_lightnings_classes_is_checked():
+    spec = {"class_path": EARLY_STOPPING, "init_args": {"monitor": "val_loss", "patience": "2", "min_delta": 0}}
+    with pytest.raises(ConfigError, match="EarlyStopping takes int as 'patience', and '2' is text"):
+        resolve([spec])

@@ -91,14 +91,24 @@ def test_a_number_with_an_exponent_is_a_number(text):
         ("a: &a [*a]", "line 1, column 4: .*recursive"),
         ("ok: 1\na: \x01", r"line 2: The character '\\x01' is not allowed"),
         ("ok: 1\na: \ud800", "line 2: This is not text that UTF-8 can hold"),
-        ("[" * 100_000, "nested more than 500 levels deep"),
-        ("- " * 100_000, "nested more than 500 levels deep"),
+        ("[" * 100_000, "nested more than 100 levels deep"),
+        ("- " * 100_000, "nested more than 100 levels deep"),
+        ("".join(f"{' ' * depth}-\n" for depth in range(300)), "nested more than 100 levels deep"),
+        ("? " * 300, "nested more than 100 levels deep"),
+        ("[" * 101 + "]" * 101, "line 1, column 101: .*nested more than 100 levels deep"),
     ],
 )
 def test_what_is_not_readable_is_refused_with_line_and_column(text, message):
     with pytest.raises(ConfigError, match=message) as refused:
         parse_yaml(text)
     assert refused.value.__cause__ is not None
+
+
+def test_a_hundred_levels_are_read_and_written():
+    text = "[" * 100 + "]" * 100
+    values = parse_yaml(text).values
+    assert repr(values) == text
+    assert parse_yaml(dump_yaml(values)).values == values
 
 
 def test_an_empty_file_is_an_empty_mapping_and_a_list_is_none():
@@ -196,6 +206,51 @@ def test_schedules_keep_the_characters():
     assert parse_yaml("a: ${HOME}").values == {"a": "${HOME}"}
 
 
+def test_a_value_is_replaced_once_however_often_it_is_used(monkeypatch):
+    monkeypatch.setenv("DEPTH", "2")
+    text = "a: &x $${DEPTH}\nb: *x\nc: [*x, *x]\n&y ${DEPTH}: key\nd: *y\n"
+    assert parse_yaml(text, resolve_env=True).values == {
+        "a": "${DEPTH}",
+        "b": "${DEPTH}",
+        "c": ["${DEPTH}", "${DEPTH}"],
+        "${DEPTH}": "key",
+        "d": 2,
+    }
+
+
+@given(st.dictionaries(TEXTS, st.lists(TEXTS | st.text("$${}:A", max_size=12))))
+def test_what_was_written_for_a_configuration_is_read_as_it_was(values):
+    assert parse_yaml(dump_yaml(values, escape_env=True), resolve_env=True).values == values
+
+
+def test_only_values_are_escaped_and_only_when_asked():
+    values = {"${A}": ["${B}", {"c": "x$${D}"}, "$E"]}
+    assert dump_yaml(values, escape_env=True) == "${A}:\n- $${B}\n- c: x$$${D}\n- $E\n"
+    assert parse_yaml(dump_yaml(values)).values == values
+
+
+@pytest.mark.parametrize(
+    "text", ["trainer: {max_epochs: ${EPOCHS:2}}", "a: [1,\n  /runs/${X}]", "a: {b: '${X}', c: $${X}}"]
+)
+def test_a_variable_inside_brackets_is_refused_with_the_way_to_write_it(text):
+    with pytest.raises(ConfigError, match=r"put the key on a line of its own: `max_epochs: \$\{EPOCHS:2\}`") as refused:
+        parse_yaml(text, resolve_env=True)
+    assert refused.value.where.startswith(f"line {1 + text.count(chr(10))}, ")
+
+
+@pytest.mark.parametrize("text", ["a: ['${X}'", "a: '${X}' b", "a: [$X {}]"])
+def test_other_mistakes_do_not_speak_of_variables(text):
+    with pytest.raises(ConfigError, match="Check the indentation") as refused:
+        parse_yaml(text, resolve_env=True)
+    assert "EPOCHS" not in str(refused.value)
+
+
+def test_a_schedule_is_not_told_of_variables():
+    with pytest.raises(ScheduleError, match="Check the indentation") as refused:
+        parse_yaml("a: [${X}]", error=ScheduleError)
+    assert "EPOCHS" not in str(refused.value)
+
+
 # -- merging ---------------------------------------------------------------------------------------------------------
 
 
@@ -248,11 +303,21 @@ def test_a_file_that_says_the_same_is_reused(tmp_path):
 
 
 def test_what_is_in_the_way_is_gone_round(tmp_path):
-    (tmp_path / "schedule.yaml").mkdir()
-    assert write_new_text(tmp_path / "schedule.yaml", "a: 1\n").name == "schedule_1.yaml"
+    write_new_text(tmp_path / "schedule.yaml", "a: 0\n")
+    (tmp_path / "schedule_1.yaml").mkdir()
+    assert write_new_text(tmp_path / "schedule.yaml", "a: 1\n").name == "schedule_2.yaml"
     (tmp_path / "link.yaml").symlink_to(tmp_path / "nowhere")
     assert write_new_text(tmp_path / "link.yaml", "a: 1\n").name == "link_1.yaml"
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("folder", ["", ".", "..", "sub", "sub/"])
+def test_a_folder_is_refused_where_a_file_is_to_be_written(folder, tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ScheduleError, match=r"This is a folder\. Name a file in it\."):
+        write_new_text(folder, "a: 1\n", error=ScheduleError)
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["sub"]
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_and_nothing_is_left(tmp_path):

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from phasewire.adapters import ConfigError
 from phasewire.app.cli import app
 from phasewire.app.demo import DemoWiring, DigitsClassifier, DigitsDataModule, RunResult, new_run_folder, summarize
+from phasewire.app.demo.training import Training
+from phasewire.containers import Container
 
 WAYS = ["frozen", "everything", "scheduled"]
 PHASES = [r"head\.", r"backbone\.block2\.", r"backbone\.block1\.", r"backbone\.stem\."]
@@ -155,6 +157,20 @@ def test_a_training_of_the_demo_can_be_run_again_by_fit(small_demo):
     assert again == validation_losses(own / "log" / "version_0" / "metrics.csv")[:4]
 
 
+def test_a_folder_that_is_named_like_a_variable_is_taken_as_it_is(tmp_path):
+    folder = tmp_path / "${NOT_SET}"
+    settings = DemoWiring.load().settings_of("pretrain", 0, folder)
+    container = Container()
+    Training(settings, folder, container)
+    assert container.settings().trainer["default_root_dir"] == str(folder)
+
+
+def test_a_variable_in_the_wiring_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("EPOCHS", "3")
+    (tmp_path / "own.yaml").write_text("tune:\n  trainer:\n    max_epochs: ${EPOCHS}\n")
+    assert DemoWiring.load(tmp_path / "own.yaml").tune["trainer"]["max_epochs"] == 3
+
+
 def validation_losses(metrics: Path) -> list[str]:
     return [row["val_loss"] for row in rows_of(metrics) if row["val_loss"]]
 
@@ -201,6 +217,24 @@ def test_an_unknown_section_of_the_wiring_is_refused_with_the_nearest(tmp_path):
     (tmp_path / "typo.yaml").write_text("seed: [1]\n")
     with pytest.raises(ConfigError, match="'seeds'"):
         DemoWiring.load(tmp_path / "typo.yaml")
+
+
+def test_a_problem_of_the_wiring_is_told_with_its_line_and_the_sections_there_are(tmp_path):
+    (tmp_path / "good.yaml").write_text("seeds: [1]\n")
+    (tmp_path / "config.yaml").write_text("seeds: [x]\n\nscheduler: {max_depth: 1}\n")
+    with pytest.raises(ConfigError) as refused:
+        DemoWiring.load(tmp_path / "config.yaml", tmp_path / "good.yaml")
+    assert str(refused.value).startswith(f"{tmp_path / 'config.yaml'}, line 3, scheduler: There is no setting")
+    assert "The settings here are common, pretrain, seeds, tune, ways" in str(refused.value)
+    with pytest.raises(ConfigError, match=r"line 1, seeds\[0\]: A whole number is expected, and 'x' is text"):
+        DemoWiring.load(tmp_path / "good.yaml", tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(("section", "expected"), [("seeds: []", "not empty"), ("seeds: 3", "A list is expected")])
+def test_seeds_that_are_no_list_of_some_are_refused(tmp_path, section, expected):
+    (tmp_path / "seeds.yaml").write_text(section)
+    with pytest.raises(ConfigError, match=f"line 1, seeds: .*{expected}"):
+        DemoWiring.load(tmp_path / "seeds.yaml")
 
 
 def test_the_ways_differ_in_schedule_and_learning_rate_only():

@@ -108,8 +108,18 @@ def test_sections_with_nothing_in_them_are_empty(tmp_path):
         ("trainer: {callbacks: [{class_path: 3}]}", r"trainer\.callbacks\[0\]\.class_path: Text is expected"),
         (
             "\nscheduler:\n  ft_schedule: {0: {params: [a], max_epoch: 3}}",
-            r"line 3, scheduler\.ft_schedule: phase 0.*: There is no key 'max_epoch'.* 'max_transition_epoch'",
+            r"line 3, scheduler\.ft_schedule\[0\]\.max_epoch: There is no key 'max_epoch'.* 'max_transition_epoch'",
         ),
+        (
+            "scheduler:\n  ft_schedule:\n    '1': {params: [b]}\n    '0':\n      params: [a]\n      max_epoch: 3",
+            r"line 6, scheduler\.ft_schedule\.0\.max_epoch: There is no key 'max_epoch'",
+        ),
+        (
+            "scheduler:\n  ft_schedule:\n    0:\n      new_optimizer: {optimizer_init:\n        {class_pth: a.B}}",
+            r"line 5, scheduler\.ft_schedule\[0\]\.new_optimizer\.optimizer_init\.class_pth: .*'class_path'",
+        ),
+        ("scheduler: {ft_schedule: {0: 3}}", r"line 1, scheduler\.ft_schedule\[0\]: 3 is .* a mapping"),
+        ("scheduler: {ft_schedule: {head: {params: [a]}}}", r"scheduler\.ft_schedule: The key 'head' is"),
         ("- scheduler", "line 1: A mapping .* is expected, and this is a list"),
         ("scheduler: [", "line 1, column 13: This cannot be read as YAML"),
     ],
@@ -139,6 +149,16 @@ def test_all_problems_of_a_file_are_told_at_once(tmp_path):
     assert "3 settings cannot be used" in text
     for line, key in ((2, "scheduler.max_dept"), (3, "scheduler.base_max_lr"), (5, "trainer.max_epoch")):
         assert f"line {line}, {key}: " in text
+
+
+def test_each_mistake_in_a_schedule_is_told_with_its_line_and_of_many_the_first_few(tmp_path):
+    phases = "".join(f"    {depth}: {{params: [a], max_epoch: 3}}\n" for depth in range(7))
+    with pytest.raises(ConfigError) as refused:
+        read(f"scheduler:\n  ft_schedule:\n{phases}", tmp_path)
+    text = str(refused.value)
+    for depth in range(5):
+        assert f"line {depth + 3}, scheduler.ft_schedule[{depth}].max_epoch: There is no key" in text
+    assert "line 2, scheduler.ft_schedule: The schedule has 2 more mistakes." in text
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,18 @@ def test_a_second_scheduler_in_the_trainer_is_refused(container, tmp_path):
         container.trainer(callbacks=[FinetuningScheduler()])
 
 
+@pytest.mark.parametrize("callback", ["{monitor: x}", "{class_path: os.getcwd}", "{class_path: torch.nn.ReLU}"])
+def test_a_callback_of_another_class_is_refused(callback, container, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        f"trainer:\n  callbacks:\n  - class_path: lightning.pytorch.callbacks.Timer\n  - {callback}\n"
+    )
+    container.config.from_yaml(tmp_path / "c.yaml")
+    with pytest.raises(
+        ConfigError, match=r"c\.yaml, line 4, trainer\.callbacks\[1\]: A callback is expected, .*pytorch\.Callback"
+    ):
+        container.trainer()
+
+
 def test_what_the_trainer_refuses_is_a_config_error(container):
     with pytest.raises(ConfigError, match=r"trainer: The Trainer refuses its keywords: .*warp") as refused:
         container.trainer(accelerator="warp")

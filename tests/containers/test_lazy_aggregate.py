@@ -73,6 +73,12 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_there_are():
         container.adapters("transformbridge")
 
 
+@pytest.mark.parametrize(("arguments", "given"), [((), "none is given"), ((3,), "3 is given")])
+def test_an_adapter_that_is_not_asked_for_by_name_is_refused(arguments, given):
+    with pytest.raises(AdapterNotFoundError, match=f"asked for by its name, and {given}"):
+        Container().adapters(*arguments)
+
+
 def test_the_aggregate_and_each_of_its_factories_can_be_overridden():
     container = Container()
     with container.adapters.override(providers.Factory(MyAdapter, colour="blue")):

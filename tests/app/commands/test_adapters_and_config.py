@@ -74,6 +74,9 @@ def test_show_prints_the_merged_configuration_with_defaults(project, run):
 
 
 def test_what_show_prints_is_a_configuration(project, run):
+    with (project / "config.yaml").open("a") as config:
+        config.write("discovery: {group: '$${NOT_SET}/a'}\n")
     shown = run("config", "show", "--config", "config.yaml").stdout
     (project / "shown.yaml").write_text(shown)
+    assert "group: $${NOT_SET}/a\n" in shown
     assert run("config", "show", "--config", "shown.yaml").stdout == shown
