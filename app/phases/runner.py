@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -103,7 +103,7 @@ class PhaseRunner:
 
     def thaw_phase_zero(self) -> None:
         """Thaw the parameters the first phase trains."""
-        self._thaw(0, init_thaw=True)
+        self._thaw(self._module_names(0), init_thaw=True)
 
     def extend_max_epochs(self) -> None:
         """Let the last phase run to the highest epoch of the schedule, when it has one of its own.
@@ -212,7 +212,8 @@ class PhaseRunner:
         for depth in range(grouped_to + 1, self.depth):
             self._add_groups(depth, self._module_names(depth))
         newest.put_back(self._optimizer, self._schedulers())
-        thawed = self._thaw(self.depth)
+        thawed = self._module_names(self.depth)
+        self._thaw(thawed)
         self._add_groups(self.depth, thawed)
         self._support.after_thaw()
         self._adapter.on_phase_thawed(self.depth)
@@ -227,8 +228,10 @@ class PhaseRunner:
         Args:
             depth: The last phase to thaw; the current one by default.
         """
-        for phase in range((self.depth if depth is None else depth) + 1):
-            self._thaw(phase)
+        known = self._named_parameters()
+        phases = range((self.depth if depth is None else depth) + 1)
+        # All at once: one pass over the module, however many phases there are.
+        self._thaw([name for phase in phases for name in self._module_names(phase, known)])
 
     def _require_same_phases(self, saved: PhaseState) -> None:
         if saved.depth > self.final_depth:
@@ -263,12 +266,10 @@ class PhaseRunner:
         state = restore_best(self._trainer, self._adapter, checkpoint.best_model_path, self._named_parameters())
         return state.depth
 
-    def _thaw(self, depth: int, *, init_thaw: bool = False) -> list[str]:
-        names = self._module_names(depth)
+    def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
         self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
         if not self._settings.frozen_bn_track_running_stats:
             resume_running_stats(self._module, names)
-        return names
 
     def _add_groups(self, depth: int, names: Sequence[str]) -> None:
         lr = self.schedule.phases[depth].lr
@@ -283,7 +284,7 @@ class PhaseRunner:
             apply_lambdas=self._settings.apply_lambdas_new_pgs,
         )
 
-    def _module_names(self, depth: int) -> list[str]:
+    def _module_names(self, depth: int, known: Mapping[str, Parameter] | None = None) -> list[str]:
         names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
         if not isinstance(names, list):
             raise AdapterError(
@@ -291,7 +292,7 @@ class PhaseRunner:
                 where=f"phase {depth}",
                 remedy="The hook must return a list of names.",
             )
-        known = self._named_parameters()
+        known = self._named_parameters() if known is None else known
         unknown = [name for name in names if name not in known]
         if unknown:
             raise AdapterError(

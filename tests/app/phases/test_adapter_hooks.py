@@ -132,8 +132,7 @@ def test_a_resumed_fit_reads_the_checkpoint_before_it_resolves_the_schedule(tmp_
         "load_model_state_dict",
         *RESOLVE,
         "on_before_fts_fit_start",
-        "thaw 2",
-        "thaw 2",
+        "thaw 4",
         "on_phase_thawed 1",
         *FIRST_EPOCH,
     ]
