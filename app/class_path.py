@@ -182,7 +182,9 @@ def check_arguments(
         problem = (
             f"{name} needs the {_arguments(missing)}, and {'it is' if len(missing) == 1 else 'they are'} not given."
         )
-        raise ConfigError(problem, where=locate(keys) or None, remedy="Give it under init_args.")
+        raise ConfigError(
+            problem, where=locate(keys) or None, remedy=f"Give {'it' if len(missing) == 1 else 'them'} under init_args."
+        )
     for argument, annotation in misfits(nameable, given):
         raise ConfigError(
             f"{name} takes {type_text(annotation)} as {argument!r}, and {shown(given[argument])}.",

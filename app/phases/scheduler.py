@@ -413,7 +413,8 @@ class FinetuningScheduler(Callback):
     ) -> None:
         """Take the progress through the schedule from a checkpoint that a fit resumes; nothing outside ``fit``."""
         if trainer.state.fn == TrainerFn.FITTING:
-            saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY])
+            where = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
+            saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY], where=where)
             self._saved = saved if saved.begun else None
 
     # -- setting up ----------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class PhaseState:
             The state.
 
         Raises:
-            CheckpointError: It has a newer format, or lacks a field.
+            CheckpointError: It has another format, lacks a field, or names a phase that its schedule does not have.
         """
         if saved.get("format") != FORMAT_VERSION:
             raise CheckpointError(
@@ -65,7 +65,7 @@ class PhaseState:
                 remedy="Resume with the release that wrote the checkpoint.",
             )
         try:
-            return cls(
+            state = cls(
                 depth=int(saved["depth"]),
                 started_at_epoch=int(saved["started_at_epoch"]),
                 groups=[list(names) for names in saved["groups"]],
@@ -73,8 +73,15 @@ class PhaseState:
                 begun=bool(saved["begun"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"The scheduler's state cannot be read ({type(error).__name__}: {error}).",
-                where=where,
-                remedy="The file was changed after it was written; use another checkpoint.",
-            ) from error
+            raise _unreadable(f"{type(error).__name__}: {error}", where) from error
+        if state.depth not in range(len(state.phases)):
+            raise _unreadable(f"phase {state.depth}, of {len(state.phases)} phases", where)
+        return state
+
+
+def _unreadable(reason: str, where: str | None) -> CheckpointError:
+    return CheckpointError(
+        f"The scheduler's state cannot be read ({reason}).",
+        where=where,
+        remedy="The file was changed after it was written; use another checkpoint.",
+    )

@@ -212,6 +212,21 @@ def test_a_checkpoint_without_a_schedule_is_refused_with_the_remedy(tmp_path):
         ({"phasewire": {}}, "The record under 'phasewire' is not one that Phasewire writes"),
         ({"phasewire": 7}, "The record under 'phasewire' is not one that Phasewire writes"),
         ({"callbacks": None}, "holds no state of phasewire.app.FinetuningScheduler"),
+        (
+            {  # a phase that the schedule beside it does not have
+                "callbacks": {
+                    "phasewire.FinetuningScheduler": {
+                        "format": 1,
+                        "depth": 9,
+                        "started_at_epoch": 0,
+                        "groups": [],
+                        "phases": [["head.weight"]],
+                        "begun": True,
+                    }
+                }
+            },
+            "state cannot be read",
+        ),
     ],
 )
 def test_a_checkpoint_with_a_foreign_record_is_refused(whole_run, tmp_path, change, message):
