@@ -142,6 +142,7 @@ def restart_with_groups(
     lr = optimizer.defaults["lr"]
     optimizer.param_groups = []
     _append(optimizer, named_parameters, names, lr=lr, no_decay=no_decay, named=named)
+    _drop_state_of_others(optimizer)
     for scheduler in schedulers:
         _shorten(scheduler, 1 if isinstance(scheduler, ReduceLROnPlateau) else 0)
         _extend(scheduler, len(optimizer.param_groups), base_lr=lr)
@@ -208,6 +209,13 @@ def _append(
         if named:
             group["param_names"] = [name for name, _ in members]
         optimizer.add_param_group({**group, "lr": lr, "initial_lr": lr})
+
+
+def _drop_state_of_others(optimizer: Optimizer) -> None:
+    """Forget the state of parameters that no group holds: torch cannot save it. Some optimizers make state when built."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for parameter in [parameter for parameter in optimizer.state if id(parameter) not in held]:
+        del optimizer.state[parameter]
 
 
 def _split_by_decay(

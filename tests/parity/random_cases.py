@@ -10,6 +10,7 @@ from typing import Any
 
 from case_timeline import phases_of
 from parity_case import Case, Options, inverse, lr_scheduler, shrinking, warm
+from peer_faults import first_groups
 
 
 def random_case(number: int) -> Case:
@@ -25,7 +26,8 @@ class _Maker:
     def case(self) -> Case:
         case = self._module()
         case = self._phases(case)
-        case = replace(case, **self._training(), settings={**case.settings, **self._settings()})
+        training = self._training(only_epochs=case.settings.get("epoch_transitions_only", False))
+        case = replace(case, **training, settings={**case.settings, **self._settings()})
         return self._reinitialisations(case)
 
     def _is(self, probability: float) -> bool:
@@ -109,14 +111,14 @@ class _Maker:
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def _training(self) -> dict[str, Any]:
+    def _training(self, *, only_epochs: bool) -> dict[str, Any]:
         return {
             "val_losses": tuple(self.random.randint(1, 12) / 4 for _ in range(9)),
             "max_epochs": self.random.randint(4, 8),
             "optimizer": self._optimizer(),
             "optimizer_gets": self.random.choice(["trainable"] * 5 + ["all"] * 4 + ["one by one"]),
             "lr_schedulers": () if self._is(0.3) else (self._lr_scheduler(),),
-            "stopping": {
+            "stopping": None if only_epochs else {
                 "patience": self.random.choice([1, 1, 2, 2, 3, 99]),
                 "min_delta": self.random.choice([0.0, 0.0, 0.5]),
             },
@@ -216,17 +218,13 @@ class _Maker:
 
 def group_count(case: Case, schedule: Options, depth: int) -> int:
     """Tell how many parameter groups the optimizer has in a phase."""
+    case = replace(case, schedule=schedule)
     per_phase = 2 if case.no_decay else 1
-    known = phases_of(replace(case, schedule=schedule))
-    renewed = any("new_optimizer" in phase for phase in known[1 : depth + 1])
-    enforced = case.settings.get("enforce_phase0_params", True)
-    first = per_phase
-    if not renewed and not (case.optimizer_gets == "all" and enforced):
-        module = case.module()
-        names = [name for name, _ in module.named_parameters()]
-        first = 1
-        if case.optimizer_gets == "one by one":
-            first = sum(any(re.match(pattern, name) for pattern in known[0]["params"]) for name in names)
-        if case.optimizer_gets == "all":
-            return 1
+    known = phases_of(case)
+    if any("new_optimizer" in phase for phase in known[1 : depth + 1]):
+        first = per_phase
+    elif case.optimizer_gets == "all" and not case.settings.get("enforce_phase0_params", True):
+        return 1
+    else:
+        first = first_groups(case)
     return first + sum(per_phase for phase in known[1 : depth + 1] if phase["params"])
