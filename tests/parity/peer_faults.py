@@ -12,11 +12,9 @@ from enum import Enum
 from typing import Any
 
 from case_timeline import Transition, epochs_of, last_epoch, phases_of, timeline
-from parity_case import Case
+from parity_case import Case, shrinking
 
 __all__ = ["Fault", "met_by"]
-
-WITH_LAMBDAS = ("LambdaLR", "MultiplicativeLR")
 
 
 class Fault(Enum):
@@ -31,6 +29,8 @@ class Fault(Enum):
     OTHER_OPTIMIZER = "state of another optimizer"
     OTHER_GROUPS = "groups of another layout"
     OTHER_LAMBDAS = "lambdas of another lr scheduler"
+    SURPLUS_LAMBDAS = "more lambdas than groups"
+    INITIAL_RATES = "initial rates after a restore"
 
 
 def met_by(case: Case) -> list[Fault]:
@@ -85,8 +85,9 @@ def _other_optimizer(case: Case) -> bool:
 
 
 def _other_groups(case: Case) -> bool:
-    renewed = [t for t in timeline(case).transitions if _renews_optimizer(case, t.depth)]
-    return bool(renewed) and first_groups(case) != (2 if case.no_decay else 1)
+    if not any(_renews_optimizer(case, transition.depth) for transition in timeline(case).transitions):
+        return False
+    return not keeps_layout(case)
 
 
 def _other_lambdas(case: Case) -> bool:
@@ -101,6 +102,58 @@ def _other_lambdas(case: Case) -> bool:
     return False
 
 
+def _surplus_lambdas(case: Case) -> bool:
+    """A new optimizer replays phases: their groups are added to lambdas that are there already."""
+    return any(
+        _renews_optimizer(case, transition.depth)
+        and _newest(case, transition.depth, _renews_lr_scheduler) == 0
+        and _has_lambdas(lr_scheduler_of(case, 0))
+        and _groups_up_to(case, _last_known_phase(case, transition))
+        + _groups_up_to(case, transition.depth - 1)
+        - first_groups(case)
+        > _groups_up_to(case, transition.depth)
+        for transition in timeline(case).transitions
+    )
+
+
+def _initial_rates(case: Case) -> bool:
+    """Groups that are replayed get their initial rates anew: by another lambda, or from a rate of before."""
+    return any(
+        _lambda_differs(case, transition) or _plateau_left_no_initial_rate(case, transition)
+        for transition in timeline(case).transitions
+    )
+
+
+def _lambda_differs(case: Case, transition: Transition) -> bool:
+    if not case.settings.get("apply_lambdas_new_pgs"):
+        return False
+    first = 1 if _renews_optimizer(case, transition.depth) else _last_known_phase(case, transition) + 1
+    for replayed in range(first, transition.depth):
+        then = _newest(case, replayed - 1, _renews_lr_scheduler)
+        now = max(
+            (depth for depth in range(first, replayed) if _renews_lr_scheduler(case, depth)),
+            default=_newest(case, transition.depth - 1, _renews_lr_scheduler),
+        )
+        factors = [_lambda_of(lr_scheduler_of(case, depth)) for depth in (then, now)]
+        # The one constant lambda gives the same factor at any time.
+        if any(factors) and factors != [shrinking, shrinking]:
+            return True
+    return False
+
+
+def _plateau_left_no_initial_rate(case: Case, transition: Transition) -> bool:
+    own = lr_scheduler_of(case, 0)
+    return (
+        _restores(case)
+        and own is not None
+        and own["class_path"].endswith("ReduceLROnPlateau")
+        and not _rebuilds_phase_zero(case)
+        and _newest(case, transition.depth, _renews_optimizer) == 0
+        and _newest(case, transition.depth - 1, _renews_lr_scheduler) != _best_of(case, transition, _renews_lr_scheduler)
+        and _best_of(case, transition, _renews_lr_scheduler) == 0
+    )
+
+
 _CONDITIONS: Mapping[Fault, Callable[[Case], bool]] = {
     Fault.BASE_RATE_NONE: _base_rate_none,
     Fault.EPOCH_ZERO: _epoch_zero,
@@ -111,6 +164,8 @@ _CONDITIONS: Mapping[Fault, Callable[[Case], bool]] = {
     Fault.OTHER_OPTIMIZER: _other_optimizer,
     Fault.OTHER_GROUPS: _other_groups,
     Fault.OTHER_LAMBDAS: _other_lambdas,
+    Fault.SURPLUS_LAMBDAS: _surplus_lambdas,
+    Fault.INITIAL_RATES: _initial_rates,
 }
 
 # -- what the conditions are made of -------------------------------------------------------------------------------
@@ -136,6 +191,11 @@ def first_groups(case: Case) -> int:
     return len(names_of_phases(case)[0]) if case.optimizer_gets == "one by one" else 1
 
 
+def keeps_layout(case: Case) -> bool:
+    """Tell whether the groups of phase 0 are those that a schedule would make of it."""
+    return first_groups(case) == _groups_of_a_phase(case) and not _holds_more_than_phase_zero(case)
+
+
 def lr_scheduler_of(case: Case, depth: int) -> Mapping[str, Any] | None:
     """Give the lr scheduler that a phase has made, or the module's own for phase 0."""
     if depth == 0:
@@ -144,8 +204,21 @@ def lr_scheduler_of(case: Case, depth: int) -> Mapping[str, Any] | None:
     return dict(given["lr_scheduler_init"])
 
 
+def _groups_of_a_phase(case: Case) -> int:
+    return 2 if case.no_decay else 1
+
+
+def _groups_up_to(case: Case, depth: int) -> int:
+    later = phases_of(case)[1 : depth + 1]
+    return first_groups(case) + _groups_of_a_phase(case) * sum(bool(phase["params"]) for phase in later)
+
+
 def _has_lambdas(given: Mapping[str, Any] | None) -> bool:
-    return given is not None and given["class_path"].endswith(WITH_LAMBDAS)
+    return _lambda_of(given) is not None
+
+
+def _lambda_of(given: Mapping[str, Any] | None) -> Callable[[int], float] | None:
+    return None if given is None else given.get("init_args", {}).get("lr_lambda")
 
 
 def _owners(names: list[str]) -> set[str]:
@@ -157,9 +230,22 @@ def _restores(case: Case) -> bool:
 
 
 def _rebuilds_phase_zero(case: Case) -> bool:
-    if case.optimizer_gets != "all" or not case.settings.get("enforce_phase0_params", True):
-        return False
-    return len(names_of_phases(case)[0]) < sum(1 for _ in case.module().parameters())
+    return bool(case.settings.get("enforce_phase0_params", True)) and _is_given_more_than_phase_zero(case)
+
+
+def _holds_more_than_phase_zero(case: Case) -> bool:
+    return not case.settings.get("enforce_phase0_params", True) and _is_given_more_than_phase_zero(case)
+
+
+def _is_given_more_than_phase_zero(case: Case) -> bool:
+    return case.optimizer_gets == "all" and len(names_of_phases(case)[0]) < sum(1 for _ in case.module().parameters())
+
+
+def _last_known_phase(case: Case, transition: Transition) -> int:
+    """Give the last phase whose groups the optimizer has after the best checkpoint was restored, if it was."""
+    if _restores(case) and transition.best_depth is not None:
+        return transition.best_depth
+    return transition.depth - 1
 
 
 def _renews_optimizer(case: Case, depth: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from case_timeline import phases_of
 from parity_case import Case, Options, inverse, lr_scheduler, shrinking, warm
-from peer_faults import first_groups
+from peer_faults import first_groups, keeps_layout
 
 
 def random_case(number: int) -> Case:
@@ -26,8 +26,7 @@ class _Maker:
     def case(self) -> Case:
         case = self._module()
         case = self._phases(case)
-        training = self._training(only_epochs=case.settings.get("epoch_transitions_only", False))
-        case = replace(case, **training, settings={**case.settings, **self._settings()})
+        case = replace(case, **self._training(case), settings={**case.settings, **self._settings()})
         return self._reinitialisations(case)
 
     def _is(self, probability: float) -> bool:
@@ -104,19 +103,24 @@ class _Maker:
 
     def _epochs(self, count: int, *, every: bool) -> list[int | None]:
         epoch, epochs = 0, []
-        for _ in range(count):
-            epoch += self.random.choice([1, 1, 2, 2, 3]) if not self._is(0.06) else 0
+        for depth in range(count):
+            # The peer fails where phase 0 ends at epoch 0.
+            epoch += self.random.choice([1, 1, 2, 2, 3]) if not self._is(0.02 if depth == 0 else 0.1) else 0
             epochs.append(epoch if every or self._is(0.55) else self.random.choice([None, None, -1]))
         return epochs
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def _training(self, *, only_epochs: bool) -> dict[str, Any]:
+    def _training(self, case: Case) -> dict[str, Any]:
+        optimizer = self._optimizer()
+        # The peer fails where phase 0 is rebuilt of an Adagrad, or a new optimizer splits groups that were one.
+        rebuilt = 0.05 if optimizer["class_path"].endswith("Adagrad") else 0.75 if case.no_decay else 0.35
+        only_epochs = case.settings.get("epoch_transitions_only", False)
         return {
             "val_losses": tuple(self.random.randint(1, 12) / 4 for _ in range(9)),
             "max_epochs": self.random.randint(4, 8),
-            "optimizer": self._optimizer(),
-            "optimizer_gets": self.random.choice(["trainable"] * 5 + ["all"] * 4 + ["one by one"]),
+            "optimizer": optimizer,
+            "optimizer_gets": "all" if self._is(rebuilt) else self.random.choice(["trainable"] * 5 + ["one by one"]),
             "lr_schedulers": () if self._is(0.3) else (self._lr_scheduler(),),
             "stopping": None if only_epochs else {
                 "patience": self.random.choice([1, 1, 2, 2, 3, 99]),
@@ -133,7 +137,8 @@ class _Maker:
             settings["max_depth"] = self.random.randint(0, 3)
         if self._is(0.1):
             settings["enforce_phase0_params"] = False
-        if self._is(0.2):
+        # With restore_best, the peer lets the batch norm layers of all later phases update their statistics.
+        if self._is(0.07 if settings.get("restore_best", True) else 0.5):
             settings["frozen_bn_track_running_stats"] = False
         if self._is(0.3):
             settings["apply_lambdas_new_pgs"] = True
@@ -188,7 +193,7 @@ class _Maker:
             return self._settings_for_every_phase(case)
         schedule = {depth: dict(phase) for depth, phase in case.schedule.items()}
         for depth, phase in list(schedule.items())[1:]:
-            if self._is(0.15):
+            if self._is(self._new_optimizers(case)):
                 phase["new_optimizer"] = {"optimizer_init": self._optimizer()}
             if case.lr_schedulers and self._is(0.25):
                 phase["new_lr_scheduler"] = self._new_lr_scheduler()
@@ -199,11 +204,15 @@ class _Maker:
 
     def _settings_for_every_phase(self, case: Case) -> Case:
         settings = dict(case.settings)
-        if self._is(0.25):
+        if self._is(2 * self._new_optimizers(case)):
             settings["reinit_optim_cfg"] = {"optimizer_init": self._optimizer()}
         if case.lr_schedulers and self._is(0.35):
             settings["reinit_lr_cfg"] = self._new_lr_scheduler()
         return replace(case, settings=settings)
+
+    def _new_optimizers(self, case: Case) -> float:
+        """How often a phase starts with a new optimizer; the peer mixes up groups that it would not have made itself."""
+        return 0.15 if keeps_layout(case) else 0.03
 
     def _new_lr_scheduler(self) -> dict[str, Any]:
         given = self._lr_scheduler()
@@ -219,12 +228,7 @@ class _Maker:
 def group_count(case: Case, schedule: Options, depth: int) -> int:
     """Tell how many parameter groups the optimizer has in a phase."""
     case = replace(case, schedule=schedule)
-    per_phase = 2 if case.no_decay else 1
-    known = phases_of(case)
-    if any("new_optimizer" in phase for phase in known[1 : depth + 1]):
-        first = per_phase
-    elif case.optimizer_gets == "all" and not case.settings.get("enforce_phase0_params", True):
+    if case.optimizer_gets == "all" and not case.settings.get("enforce_phase0_params", True):
         return 1
-    else:
-        first = first_groups(case)
-    return first + sum(per_phase for phase in known[1 : depth + 1] if phase["params"])
+    per_phase = 2 if case.no_decay else 1
+    return first_groups(case) + sum(per_phase for phase in phases_of(case)[1 : depth + 1] if phase["params"])

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,12 +45,12 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Group:
-    """A parameter group."""
+    """A parameter group. Of one that holds nothing, as a phase without decayed parameters has one, the rest is nothing."""
 
     names: tuple[str, ...]
-    lr: float
-    initial_lr: float | None
-    weight_decay: float | None
+    lr: float | None = None
+    initial_lr: float | None = None
+    weight_decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ class Recorder(Callback):
                 ),
                 optimizer=type(optimizer).__name__,
                 groups=_groups(optimizer, pl_module),
-                lr_schedulers=tuple(_lr_state(config) for config in trainer.lr_scheduler_configs),
+                lr_schedulers=tuple(_lr_state(config, optimizer) for config in trainer.lr_scheduler_configs),
                 restored=self._reads.take(),
                 weights=bits(pl_module.state_dict()),
             )
@@ -226,14 +227,19 @@ def _copied(schedule: Mapping[Any, Any] | None) -> dict[Any, Any] | None:
 
 def _groups(optimizer: Optimizer, module: nn.Module) -> tuple[Group, ...]:
     return tuple(
-        Group(names, float(group["lr"]), group.get("initial_lr"), group.get("weight_decay"))
+        Group(names, float(group["lr"]), group.get("initial_lr"), group.get("weight_decay")) if names else Group(())
         for names, group in zip(names_of_groups(optimizer, module), optimizer.param_groups, strict=True)
     )
 
 
-def _lr_state(config: Any) -> dict[str, Any]:
+def _lr_state(config: Any, optimizer: Optimizer) -> dict[str, Any]:
     scheduler = config.scheduler
-    listed = {name: list(getattr(scheduler, name)) for name in ("base_lrs", "min_lrs") if hasattr(scheduler, name)}
+    holds = [bool(group["params"]) for group in optimizer.param_groups]
+    listed = {
+        name: [rate if held else None for rate, held in zip_longest(getattr(scheduler, name), holds)]
+        for name in ("base_lrs", "min_lrs")
+        if hasattr(scheduler, name)
+    }
     # A plateau scheduler computes nothing from last_epoch, which the peer sets back to -1 where it rebuilds phase 0.
     counters = () if isinstance(scheduler, ReduceLROnPlateau) else ("last_epoch",)
     single = {
@@ -251,7 +257,7 @@ def _state_by_name(optimizer: Optimizer, module: nn.Module) -> Bits:
     return {names[id(parameter)]: bits(state) for parameter, state in optimizer.state.items()}
 
 
-def _differing_fields(mine: Epoch, theirs: Epoch) -> list[str]:
+def _differing_fields(mine: Any, theirs: Any) -> list[str]:
     return [
         f"{item.name}: {_contrast(getattr(mine, item.name), getattr(theirs, item.name))}"
         for item in fields(mine)
@@ -260,9 +266,18 @@ def _differing_fields(mine: Epoch, theirs: Epoch) -> list[str]:
 
 
 def _contrast(mine: Any, theirs: Any) -> str:
+    """Show the parts in which two values differ, and the names where they hold bits."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
         names = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
-        return f"{', '.join(names)} differ"
+        return ", ".join(f"{name} ({_contrast(mine.get(name), theirs.get(name))})" for name in names)
+    if isinstance(mine, Group) and isinstance(theirs, Group):
+        return "; ".join(_differing_fields(mine, theirs))
+    if isinstance(mine, tuple) and isinstance(theirs, tuple):
+        if bytes in map(type, mine + theirs):
+            return "other bits"
+        if len(mine) == len(theirs):
+            pairs = zip(mine, theirs, strict=True)
+            return ", ".join(f"[{i}] {_contrast(left, right)}" for i, (left, right) in enumerate(pairs) if left != right)
     return f"ours {mine}, the peer's {theirs}"
 
 
