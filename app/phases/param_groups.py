@@ -253,7 +253,7 @@ def has_names(optimizer: Optimizer) -> bool:
 
 
 def _drop_state_of_others(optimizer: Optimizer) -> None:
-    """Forget the state of parameters that no group holds: torch cannot save it. Some optimizers make state when built."""
+    # Some optimizers make state when they are built, and torch cannot save that of a parameter in no group.
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for parameter in [parameter for parameter in optimizer.state if id(parameter) not in held]:
         del optimizer.state[parameter]

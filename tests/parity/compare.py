@@ -68,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     """Compare as many random cases as wanted, on all processors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, help="how many cases")
-    parser.add_argument("--first", type=int, default=0, help="the number of the first case; a number is always one case")
+    parser.add_argument(
+        "--first", type=int, default=0, help="the number of the first case; a number is always one case"
+    )
     options = parser.parse_args(arguments)
     numbers = range(options.first, options.first + options.count)
     comparisons = []

@@ -65,6 +65,8 @@ class Case:
     tied: bool = False
     """The last block uses the weight of the first one."""
     compiled: bool = False
+    trainer: Options = field(default_factory=dict)
+    """Further options of the Trainer."""
     batches: int = 2
     seed: int = 0
     make: Callable[[Case], pl.LightningModule] | None = None

@@ -1,7 +1,6 @@
 """The faults of the peer by which a comparison is left out: each with the cases that meet it, told by the case alone.
 
-``docs/differences.md`` names each of them with the reason for what ours does, and ``test_peer_faults.py`` shows each in a
-minimal script.
+``docs/differences.md`` names each of them with the reason for what ours does, and ``test_peer_faults.py`` shows each.
 """
 
 from __future__ import annotations
@@ -149,7 +148,8 @@ def _plateau_left_no_initial_rate(case: Case, transition: Transition) -> bool:
         and own["class_path"].endswith("ReduceLROnPlateau")
         and not _rebuilds_phase_zero(case)
         and _newest(case, transition.depth, _renews_optimizer) == 0
-        and _newest(case, transition.depth - 1, _renews_lr_scheduler) != _best_of(case, transition, _renews_lr_scheduler)
+        and _newest(case, transition.depth - 1, _renews_lr_scheduler)
+        != _best_of(case, transition, _renews_lr_scheduler)
         and _best_of(case, transition, _renews_lr_scheduler) == 0
     )
 

@@ -15,7 +15,7 @@ from peer_faults import first_groups, keeps_layout
 
 def random_case(number: int) -> Case:
     """Make the case of a number."""
-    return _Maker(Random(f"parity {number}"), number).case()
+    return _Maker(Random(f"parity {number}"), number).case()  # noqa: S311 - nothing is kept secret
 
 
 @dataclass
@@ -122,7 +122,9 @@ class _Maker:
             "optimizer": optimizer,
             "optimizer_gets": "all" if self._is(rebuilt) else self.random.choice(["trainable"] * 5 + ["one by one"]),
             "lr_schedulers": () if self._is(0.3) else (self._lr_scheduler(),),
-            "stopping": None if only_epochs else {
+            "stopping": None
+            if only_epochs
+            else {
                 "patience": self.random.choice([1, 1, 2, 2, 3, 99]),
                 "min_delta": self.random.choice([0.0, 0.0, 0.5]),
             },
@@ -211,7 +213,7 @@ class _Maker:
         return replace(case, settings=settings)
 
     def _new_optimizers(self, case: Case) -> float:
-        """How often a phase starts with a new optimizer; the peer mixes up groups that it would not have made itself."""
+        """How often a phase starts with a new optimizer; the peer mixes up groups that it would not make itself."""
         return 0.15 if keeps_layout(case) else 0.03
 
     def _new_lr_scheduler(self) -> dict[str, Any]:

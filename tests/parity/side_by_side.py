@@ -39,13 +39,14 @@ ADVICE = (
     r"phase .* no phase follows phase",
     r"Phase \d+ begins without restoring",
     r"No callback says which metric to monitor",
+    r"new_optimizer of phase \d+ does not count: a setting of the FinetuningScheduler",
     r"The optimizer does not hold exactly the parameters of phase 0, and enforce_phase0_params=False",
 )
 
 
 @dataclass(frozen=True)
 class Group:
-    """A parameter group. Of one that holds nothing, as a phase without decayed parameters has one, the rest is nothing."""
+    """A parameter group. One that holds nothing, as where ``no_decay`` names none of a phase, has nothing else."""
 
     names: tuple[str, ...]
     lr: float | None = None
@@ -85,43 +86,24 @@ class Outcome:
         return [epoch.depth for epoch in self.epochs]
 
 
-def train(case: Case, kit: ModuleType, folder: Path) -> Outcome:
+def train(case: Case, kit: ModuleType, folder: Path, **settings: Any) -> Outcome:
     """Train a case with the callbacks of a package.
 
     Args:
         case: What to train.
         kit: ``finetuning_scheduler`` or ``phasewire.app``.
         folder: An empty folder for the checkpoints.
+        settings: Settings that are not the same for both packages.
 
     Returns:
         What happened; an error of the run is in it.
     """
     outcome = Outcome()
-    settings = {"logging_level": logging.ERROR, **copy.deepcopy(dict(case.settings))}
-    scheduler = kit.FinetuningScheduler(_copied(case.schedule), **settings)
-    callbacks: list[Callback] = [scheduler]
-    if case.stopping is not None:
-        callbacks.append(kit.FTSEarlyStopping("val_loss", **case.stopping))
-    checkpoint = None
-    if case.checkpoint is not None:
-        checkpoint = kit.FTSCheckpoint(dirpath=folder / "best", monitor="val_loss", **case.checkpoint)
-        callbacks.append(checkpoint)
-    reads = Reads()
-    trainer = make_trainer(
-        folder, *callbacks, Recorder(scheduler, reads, outcome.epochs), plugins=[reads], max_epochs=case.max_epochs
-    )
-    module = case.module()
-    fitted = torch.compile(module, backend="eager") if case.compiled else module
-    try:
-        trainer.fit(fitted, train_dataloaders=Batches(case), val_dataloaders=Batches(case))
-    except Exception as error:  # noqa: BLE001  # whatever one of the two raises is what is compared
-        outcome.error = error
-    outcome.ended_at_epoch = trainer.current_epoch
-    outcome.weights = bits(module.state_dict())
-    if trainer.optimizers:
-        outcome.optimizer_state = _state_by_name(trainer.optimizers[0], module)
-    if checkpoint is not None:
-        outcome.best_checkpoint = (Path(checkpoint.best_model_path).name, checkpoint.best_ckpt_depth)
+    with quiet_peer() if kit is peer else _without_advice():
+        try:
+            _train(case, kit, folder, settings, outcome)
+        except Exception as error:  # noqa: BLE001  # whatever one of the two raises is what is compared
+            outcome.error = error
     return outcome
 
 
@@ -131,13 +113,7 @@ def train_both(case: Case, folder: Path) -> tuple[Outcome, Outcome]:
     Returns:
         What ours did, and what the peer did.
     """
-    with warnings.catch_warnings():
-        for message in ADVICE:
-            warnings.filterwarnings("ignore", message)
-        mine = train(case, ours, folder / "ours")
-    with quiet_peer():
-        theirs = train(case, peer, folder / "peer")
-    return mine, theirs
+    return train(case, ours, folder / "ours"), train(case, peer, folder / "peer")
 
 
 def differences(mine: Outcome, theirs: Outcome) -> list[str]:
@@ -163,6 +139,38 @@ def quiet_peer() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in ADVICE:
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+def _train(case: Case, kit: ModuleType, folder: Path, settings: Mapping[str, Any], outcome: Outcome) -> None:
+    # The peer writes into what it is given.
+    common = {"ft_schedule": case.schedule and dict(case.schedule), "logging_level": logging.ERROR, **case.settings}
+    scheduler = kit.FinetuningScheduler(**copy.deepcopy({**common, **settings}))
+    callbacks: list[Callback] = [scheduler]
+    if case.stopping is not None:
+        callbacks.append(kit.FTSEarlyStopping("val_loss", **case.stopping))
+    checkpoint = None
+    if case.checkpoint is not None:
+        checkpoint = kit.FTSCheckpoint(dirpath=folder / "best", monitor="val_loss", **case.checkpoint)
+        callbacks.append(checkpoint)
+    reads = Reads()
+    callbacks.append(Recorder(scheduler, reads, outcome.epochs))
+    trainer = make_trainer(folder, *callbacks, plugins=[reads], max_epochs=case.max_epochs, **case.trainer)
+    module = case.module()
+    fitted = torch.compile(module, backend="eager") if case.compiled else module
+    trainer.fit(fitted, train_dataloaders=Batches(case), val_dataloaders=Batches(case))
+    outcome.ended_at_epoch = trainer.current_epoch
+    outcome.weights = bits(module.state_dict())
+    outcome.optimizer_state = _state_by_name(trainer.optimizers[0], module)
+    if checkpoint is not None:
+        outcome.best_checkpoint = (Path(checkpoint.best_model_path).name, checkpoint.best_ckpt_depth)
 
 
 class Reads(TorchCheckpointIO):
@@ -220,11 +228,6 @@ def bits(values: Mapping[str, Any]) -> Bits:
     }
 
 
-def _copied(schedule: Mapping[Any, Any] | None) -> dict[Any, Any] | None:
-    # The peer writes into what it is given.
-    return None if schedule is None else copy.deepcopy(dict(schedule))
-
-
 def _groups(optimizer: Optimizer, module: nn.Module) -> tuple[Group, ...]:
     return tuple(
         Group(names, float(group["lr"]), group.get("initial_lr"), group.get("weight_decay")) if names else Group(())
@@ -235,7 +238,7 @@ def _groups(optimizer: Optimizer, module: nn.Module) -> tuple[Group, ...]:
 def _lr_state(config: Any, optimizer: Optimizer) -> dict[str, Any]:
     scheduler = config.scheduler
     holds = [bool(group["params"]) for group in optimizer.param_groups]
-    listed = {
+    listed = {  # None for a group that holds nothing, or has no entry
         name: [rate if held else None for rate, held in zip_longest(getattr(scheduler, name), holds)]
         for name in ("base_lrs", "min_lrs")
         if hasattr(scheduler, name)
@@ -277,7 +280,9 @@ def _contrast(mine: Any, theirs: Any) -> str:
             return "other bits"
         if len(mine) == len(theirs):
             pairs = zip(mine, theirs, strict=True)
-            return ", ".join(f"[{i}] {_contrast(left, right)}" for i, (left, right) in enumerate(pairs) if left != right)
+            return ", ".join(
+                f"[{i}] {_contrast(left, right)}" for i, (left, right) in enumerate(pairs) if left != right
+            )
     return f"ours {mine}, the peer's {theirs}"
 
 

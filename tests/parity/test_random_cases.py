@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from case_timeline import timeline
-from compare import MOST_LEFT_OUT, compare, is_good, summary
-from peer_faults import Fault, met_by
+from compare import MOST_LEFT_OUT, compare, summary
+from peer_faults import met_by
 from random_cases import random_case
 
 CASES = 240
 PER_TEST = 20
+
 
 @pytest.mark.parametrize("first", range(0, CASES, PER_TEST))
 def test_a_random_case_is_trained_as_the_peer_trains_it(first: int, tmp_path: Path) -> None:
