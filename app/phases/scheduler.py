@@ -16,6 +16,7 @@ from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_dry_run, is_metric_synchronised, refuses_several_optimizers, strategy_flag
+from phasewire.app.phases.argument_types import GivenSchedule, Options
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.runner import PhaseRunner
@@ -71,7 +72,7 @@ class FinetuningScheduler(Callback):
             ``module.Class``, or the class.
         allow_untested: Allow strategies and lr schedulers that are not known to work.
         apply_lambdas_new_pgs: Multiply the learning rate of new groups by the newest lambda of the lr scheduler.
-        logging_level: The level of Phasewire's loggers.
+        logging_level: The level of Phasewire's loggers: a number, or a name such as ``"DEBUG"``.
         enforce_phase0_params: Make the optimizer hold exactly the parameters of phase 0.
         frozen_bn_track_running_stats: Let frozen batch norm layers update their running statistics.
         log_dir: The folder for schedules; by default that of the Trainer's logger.
@@ -85,19 +86,19 @@ class FinetuningScheduler(Callback):
 
     def __init__(
         self,
-        ft_schedule: str | os.PathLike[str] | dict[Any, Any] | Schedule | None = None,
+        ft_schedule: GivenSchedule = None,
         max_depth: int = -1,
         base_max_lr: float | None = 1e-5,
         restore_best: bool = True,
         gen_ft_sched_only: bool = False,
         epoch_transitions_only: bool = False,
-        reinit_optim_cfg: dict[str, Any] | None = None,
-        reinit_lr_cfg: dict[str, Any] | None = None,
-        strategy_adapter_cfg: dict[str, Any] | None = None,
-        custom_strategy_adapters: dict[str, Any] | None = None,
+        reinit_optim_cfg: Options = None,
+        reinit_lr_cfg: Options = None,
+        strategy_adapter_cfg: Options = None,
+        custom_strategy_adapters: Options = None,
         allow_untested: bool = False,
         apply_lambdas_new_pgs: bool = False,
-        logging_level: int = logging.INFO,
+        logging_level: int | str = logging.INFO,
         enforce_phase0_params: bool = True,
         frozen_bn_track_running_stats: bool = True,
         log_dir: str | os.PathLike[str] | None = None,
