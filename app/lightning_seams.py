@@ -291,10 +291,10 @@ def restore_model_state(trainer: pl.Trainer) -> None:
 
 
 def restore_optimizer_state(trainer: pl.Trainer) -> None:
-    """Load optimizer and lr-scheduler state from the checkpoint of :func:`loading_checkpoint`.
+    """Load the optimizer's state from the checkpoint of :func:`loading_checkpoint`; lr schedulers are left alone.
 
     Args:
-        trainer: The running Trainer, whose optimizers have the groups that the checkpoint was written with.
+        trainer: The running Trainer, whose optimizer has the groups that the checkpoint was written with.
     """
-    if trainer.state.fn == TrainerFn.FITTING:
-        trainer._checkpoint_connector.restore_optimizers_and_schedulers()
+    if trainer.state.fn == TrainerFn.FITTING and trainer.strategy.lightning_restore_optimizer:
+        trainer._checkpoint_connector.restore_optimizers()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, ScheduleError
-from phasewire.app.schedule.files import load_schedule, save_schedule
+from phasewire.app.schedule.files import NotPlainError, load_schedule, save_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,14 +17,11 @@ if TYPE_CHECKING:
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.schedule.model import Schedule
-    from phasewire.app.schedule.validate import ResolvedSchedule
-    from phasewire.app.settings import SchedulerSettings
 
 __all__ = [
     "generate_schedule_file",
     "log_folder",
     "obtain_schedule",
-    "refuse_reinitialisation",
     "save_repaired_schedule",
     "save_used_schedule",
 ]
@@ -100,37 +97,6 @@ def obtain_schedule(
     return shared
 
 
-def refuse_reinitialisation(settings: SchedulerSettings, schedule: ResolvedSchedule) -> None:
-    """Refuse what a schedule file may ask for and this release does not do, rather than train without it.
-
-    Args:
-        settings: The settings of the scheduler.
-        schedule: The resolved schedule.
-
-    Raises:
-        ScheduleError: A phase, or a setting for all phases, asks for a new optimizer or lr scheduler.
-    """
-    asked = [
-        (f"phase {depth}", key)
-        for depth, phase in enumerate(schedule.phases)
-        for key in ("new_optimizer", "new_lr_scheduler")
-        if getattr(phase, key) is not None
-    ]
-    asked += [
-        ("FinetuningScheduler", key)
-        for key in ("reinit_optim_cfg", "reinit_lr_cfg")
-        if getattr(settings, key) is not None
-    ]
-    if asked:
-        where, key = asked[0]
-        raise ScheduleError(
-            f"{key} asks for a new optimizer or lr scheduler when a phase begins, and this release of Phasewire keeps "
-            "those of the module for all phases.",
-            where=where,
-            remedy=f"Remove {key}; a phase can have its own learning rate (lr).",
-        )
-
-
 def save_repaired_schedule(error: ScheduleError, given: object, folder: str) -> Path | None:
     """Write the repaired schedule that an error proposes, beside no file that exists.
 
@@ -151,7 +117,7 @@ def save_repaired_schedule(error: ScheduleError, given: object, folder: str) -> 
     return path
 
 
-def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: str) -> Path:
+def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: str) -> Path | None:
     """Keep the schedule of a run beside its logs.
 
     Args:
@@ -160,6 +126,13 @@ def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: s
         folder: The folder to write to.
 
     Returns:
-        The path of the file.
+        The path of the file; ``None`` if the schedule holds what only code can give, such as a function.
+
+    Raises:
+        ScheduleError: The file cannot be written.
     """
-    return save_schedule(schedule, Path(folder) / f"{type(module).__name__}_ft_schedule.yaml")
+    try:
+        return save_schedule(schedule, Path(folder) / f"{type(module).__name__}_ft_schedule.yaml")
+    except NotPlainError as error:
+        rank_zero.info(f"No copy of the schedule was kept. {error}")
+        return None

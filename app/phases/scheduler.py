@@ -24,13 +24,13 @@ from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
     log_folder,
     obtain_schedule,
-    refuse_reinitialisation,
     save_repaired_schedule,
     save_used_schedule,
 )
 from phasewire.app.phases.state import PhaseState
 from phasewire.app.phases.thaw import freeze
 from phasewire.app.phases.translated_strategy import translate_checkpoints_of
+from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.resolver import AdapterResolver
 from phasewire.app.schedule.files import load_schedule, save_schedule
 from phasewire.app.schedule.generate import generate_default
@@ -65,8 +65,9 @@ class FinetuningScheduler(Callback):
         restore_best: Restore the best checkpoint before each new phase.
         gen_ft_sched_only: Write the default schedule and leave, without training, by ``SystemExit(0)``.
         epoch_transitions_only: Phases end by ``max_transition_epoch`` alone, without early stopping.
-        reinit_optim_cfg: The optimizer to start every phase after the first with; refused in this release.
-        reinit_lr_cfg: The lr scheduler to start every phase after the first with; refused in this release.
+        reinit_optim_cfg: The optimizer that every phase after the first starts with, in the form of ``new_optimizer``.
+        reinit_lr_cfg: The lr scheduler that every phase after the first starts with, in the form of
+            ``new_lr_scheduler``.
         strategy_adapter_cfg: The options of the adapter.
         custom_strategy_adapters: Strategy flag (or ``"auto"``) to adapter: an entry-point name, ``module:Class``,
             ``module.Class``, or the class.
@@ -355,6 +356,7 @@ class FinetuningScheduler(Callback):
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
+            runner.try_new_optimizers()
             runner.begin()
         else:
             runner.resume(self._saved)
@@ -469,9 +471,9 @@ class FinetuningScheduler(Callback):
         if resolved is None or resolved.to_dict() != self._plain:
             # An adapter that validates by itself leaves the plain schedule as it wants it trained.
             resolved = ResolvedSchedule.from_dict(self._plain, base_max_lr=self.settings.base_max_lr)
+        resolved = with_reinit_settings(resolved, self.settings)
         for warning in resolved.warnings:
             rank_zero_warn(warning)
-        refuse_reinitialisation(self.settings, resolved)
         self._plain = resolved.to_dict()
         return resolved
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from phasewire.adapters.errors import CheckpointError
 from phasewire.app.checkpoint import FORMAT_VERSION
 
-__all__ = ["PhaseState"]
+__all__ = ["OptimizationState", "PhaseState"]
+
+
+@dataclass(slots=True)
+class OptimizationState:
+    """What a checkpoint must tell of optimizer and lr schedulers, so that their states can be loaded from it."""
+
+    groups: list[list[str]] = field(default_factory=list)
+    """The parameter names of every optimizer group."""
+    optimizer_phase: int = 0
+    """The phase that started the optimizer; 0 for the one that the module configures."""
+    lr_scheduler_phase: int = 0
+    """The phase that started the lr scheduler; 0 for those that the module configures."""
+    lr_scheduler_groups: int = 0
+    """How many groups the optimizer had when a phase started the lr scheduler."""
 
 
 @dataclass(slots=True)
@@ -20,12 +34,12 @@ class PhaseState:
     """The phase being trained, from 0."""
     started_at_epoch: int = 0
     """The epoch in which the phase began."""
-    groups: list[list[str]] = field(default_factory=list)
-    """The parameter names of every optimizer group, when the state was written."""
     phases: list[list[str]] = field(default_factory=list)
     """The parameter names of every phase of the schedule."""
     begun: bool = False
     """Whether training had begun; a learning-rate finder saves and restores before it does."""
+    optimization: OptimizationState = field(default_factory=OptimizationState)
+    """The optimizer and the lr schedulers, when the state was written."""
 
     # Any: a checkpoint's values are whatever was put there; they are checked on the way in.
     def to_dict(self) -> dict[str, Any]:
@@ -38,9 +52,9 @@ class PhaseState:
             "format": FORMAT_VERSION,
             "depth": self.depth,
             "started_at_epoch": self.started_at_epoch,
-            "groups": self.groups,
             "phases": self.phases,
             "begun": self.begun,
+            **asdict(self.optimization),
         }
 
     @classmethod
@@ -68,14 +82,21 @@ class PhaseState:
             state = cls(
                 depth=int(saved["depth"]),
                 started_at_epoch=int(saved["started_at_epoch"]),
-                groups=[list(names) for names in saved["groups"]],
                 phases=[list(names) for names in saved["phases"]],
                 begun=bool(saved["begun"]),
+                optimization=OptimizationState(
+                    groups=[list(names) for names in saved["groups"]],
+                    optimizer_phase=int(saved["optimizer_phase"]),
+                    lr_scheduler_phase=int(saved["lr_scheduler_phase"]),
+                    lr_scheduler_groups=int(saved["lr_scheduler_groups"]),
+                ),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable(f"{type(error).__name__}: {error}", where) from error
-        if state.depth not in range(len(state.phases)):
-            raise _unreadable(f"phase {state.depth}, of {len(state.phases)} phases", where)
+        optimization = state.optimization
+        for depth in (state.depth, optimization.optimizer_phase, optimization.lr_scheduler_phase):
+            if depth not in range(len(state.phases)):
+                raise _unreadable(f"phase {depth}, of {len(state.phases)} phases", where)
         return state
 
 
