@@ -15,10 +15,17 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import is_dry_run, is_metric_synchronised, refuses_several_optimizers, strategy_flag
+from phasewire.app.lightning_seams import (
+    is_dry_run,
+    is_metric_synchronised,
+    refuses_several_optimizers,
+    strategy_flag,
+    uncompiled_name,
+)
 from phasewire.app.phases.argument_types import GivenSchedule, Options
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
 from phasewire.app.phases.optimizer_checks import several_optimizers
+from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases, refuse_conflicting
 from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
@@ -275,7 +282,7 @@ class FinetuningScheduler(Callback):
 
     def default_schedule(self, names: Sequence[str]) -> PlainSchedule:
         """Give the default schedule for named parameters: two a phase, last ones first."""
-        return generate_default(names).to_dict()
+        return generate_default(list(map(uncompiled_name, names))).to_dict()
 
     def validate_schedule(self) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives."""
@@ -325,6 +332,8 @@ class FinetuningScheduler(Callback):
         self._trainer = trainer
         self._connect_adapter(trainer)
         fitting = stage == TrainerFn.FITTING
+        if fitting:
+            refuse_conflicting(trainer, self.strategy_adapter)
         if self._seam is not None:
             self._seam.remove()
         self._seam = translate_checkpoints_of(
@@ -365,6 +374,16 @@ class FinetuningScheduler(Callback):
         writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self.settings.ft_schedule is not None and self._given is not None and writes:
             save_used_schedule(self._given, pl_module, folder)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at callbacks that make their plans in ``on_fit_start``.
+
+        Raises:
+            ConfigError: One cannot work with the phases.
+        """
+        runner = self._running()
+        if runner.depth < runner.final_depth:
+            refuse_averaging_across_phases(trainer, runner.final_depth, runner.final_phase_begins_by())
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on to the next phase when the current one is over."""
@@ -459,7 +478,8 @@ class FinetuningScheduler(Callback):
         self._runner = PhaseRunner(
             trainer, trainer.lightning_module, adapter, schedule, self.settings, self._companions
         )
-        self._runner.extend_max_epochs()
+        if not is_dry_run(trainer):
+            self._runner.extend_max_epochs()
         self.freeze_before_training(trainer.lightning_module)
         adapter.on_after_init_fts()
 
