@@ -30,19 +30,12 @@ def finish_saves(checkpoint_io: CheckpointIO) -> None:
         checkpoint_io: The strategy's; it may wrap others.
 
     Raises:
-        CheckpointError: Something could not be written.
+        Exception: What a save failed with; the plugin raises it again when the Trainer is torn down.
     """
     for layer in _layers(checkpoint_io):
         if isinstance(layer, AsyncCheckpointIO):
-            try:
-                # It waits for its thread, and begins a new one with the next save.
-                layer.teardown()
-            except Exception as error:
-                raise CheckpointError(
-                    f"A checkpoint could not be written ({type(error).__name__}: {error}).",
-                    where=type(layer).__name__,
-                    remedy="Mend what the cause names; nothing can be restored until it is saved.",
-                ) from error
+            # It waits for its thread, and begins a new one with the next save.
+            layer.teardown()
 
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
