@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,9 @@ class ReinitTrial:
         depths = self._depths_to_try()
         if not depths:
             return
-        later = [self._groups(depth) for depth in range(1, max(depths) + 1)]
         first: Groups = [{"params": group["params"]} for group in self.optimizer.param_groups]
+        held = {id(parameter) for group in first for parameter in group["params"]}
+        later = [self._groups(depth, held) for depth in range(1, max(depths) + 1)]
         tried = Optimizer([*first], dict(self.optimizer.defaults))
         for depth in sorted(depths):
             phase, where = self.schedule.phases[depth], f"phase {depth}"
@@ -78,9 +79,10 @@ class ReinitTrial:
                     first_and_last[repr(anew)] = (first, depth)
         return frozenset(chain.from_iterable(first_and_last.values()))
 
-    def _groups(self, depth: int) -> Groups:
+    def _groups(self, depth: int, held: Set[int]) -> Groups:
         parameters = self.parameters_of(depth)
-        return phase_groups(parameters, list(parameters), no_decay=self.no_decay)
+        free = {name: parameter for name, parameter in parameters.items() if id(parameter) not in held}
+        return phase_groups(free, list(free), no_decay=self.no_decay)
 
     def _try_lr_scheduler(
         self, reinit: LRSchedulerReinit, optimizer: Optimizer, existing: int, groups: Groups, where: str

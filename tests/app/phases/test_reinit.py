@@ -257,6 +257,16 @@ class TestNewOptimizer:
         assert optimizers.kinds == ["SGD", "Adam", "Adam", "Adam"]
         assert len({id(optimizer) for optimizer, _ in optimizers.epochs}) == 3
 
+    @pytest.mark.filterwarnings("ignore:The optimizer does not hold exactly the parameters of phase 0:UserWarning")
+    @pytest.mark.parametrize("keys", [{"new_optimizer": ADAM}, {"new_lr_scheduler": HALVING}], ids=str)
+    def test_an_optimizer_that_holds_later_phases_already_holds_each_parameter_once(self, tmp_path, keys):
+        notes, _, _ = run(
+            tmp_path, TunedModule(only_trainable=False), phases(keys), epochs=3, enforce_phase0_params=False
+        )
+
+        assert [len(epoch.groups) for epoch in notes.epochs] == [1, 1, 1]
+        assert len(notes.epochs[2].groups[0]) == 8
+
     def test_the_setting_works_with_a_generated_schedule(self, tmp_path):
         _, optimizers, _ = run(
             tmp_path, TunedModule([1.0]), None, epochs=3, reinit_optim_cfg=ADAM, reinit_lr_cfg=HALVING, max_depth=1
