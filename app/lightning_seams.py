@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "StrategySeam",
     "callbacks_of",
+    "forget_compiled_code",
     "is_dry_run",
     "is_metric_synchronised",
     "loading_checkpoint",
@@ -34,6 +36,7 @@ __all__ = [
     "restore_optimizer_state",
     "stands_for_no_optimizer",
     "strategy_flag",
+    "uncompiled_name",
 ]
 
 P = ParamSpec("P")
@@ -227,6 +230,42 @@ def refuses_several_optimizers(error: RuntimeError) -> bool:
         Whether it is that error.
     """
     return "multiple optimizers" in str(error)
+
+
+def forget_compiled_code(module: pl.LightningModule) -> None:
+    """Let ``torch.compile`` begin anew, where a part of a module is compiled.
+
+    What was compiled holds for the parameters that required a gradient then. It would stay, and after
+    ``torch._dynamo.config.recompile_limit`` phases (8) nothing more would be compiled.
+
+    Uses the ``_compiler_ctx`` of a LightningModule that was compiled whole, the ``_compiled_call_impl`` that
+    ``Module.compile()`` sets, and ``torch._dynamo.OptimizedModule``, which ``torch.compile`` wraps round a part: no
+    public name tells a compiled module.
+
+    Args:
+        module: The module whose parameters were thawed.
+    """
+    from torch._dynamo import OptimizedModule
+
+    if module._compiler_ctx is not None or any(
+        isinstance(part, OptimizedModule) or part._compiled_call_impl is not None for part in module.modules()
+    ):
+        torch.compiler.reset()
+
+
+def uncompiled_name(name: str) -> str:
+    """Give the name that a parameter has when no part of its module is compiled.
+
+    Uses ``_orig_mod``, the attribute under which ``torch._dynamo.OptimizedModule`` keeps the part that
+    ``torch.compile`` wrapped: it stands in the names of all its parameters.
+
+    Args:
+        name: The name of a parameter.
+
+    Returns:
+        The name without what the wrapper put in.
+    """
+    return name.replace("_orig_mod.", "")
 
 
 def restart_lr_scheduler(scheduler: LRScheduler) -> None:

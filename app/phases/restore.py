@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from phasewire.adapters.errors import CheckpointError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.lightning_seams import loading_checkpoint, restore_model_state, restore_optimizer_state
+from phasewire.app.phases.other_callbacks import restore_averages
+from phasewire.app.phases.pending_saves import finish_saves
 from phasewire.app.phases.state import PhaseState
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def restore_best(
     """Restore weights and the states of precision and optimizer from the best checkpoint.
 
     Learning rates, lr schedulers, callbacks and loops keep their progress: early stopping, checkpoint bookkeeping and
-    the epoch count go on.
+    the epoch count go on. Averaged weights go back with the weights that they are the average of.
 
     Args:
         trainer: The running Trainer.
@@ -35,6 +37,8 @@ def restore_best(
     Raises:
         CheckpointError: The checkpoint does not belong to this run, or cannot be restored.
     """
+    # One process writes, and all wait for it.
+    finish_saves(trainer.strategy.checkpoint_io)
     trainer.strategy.barrier("phasewire.restore_best")
     with loading_checkpoint(trainer, path) as checkpoint:
         saved = checkpoint.get("callbacks", {}).get(SCHEDULER_STATE_KEY)
@@ -46,6 +50,7 @@ def restore_best(
             )
         state = PhaseState.from_dict(saved, where=path)
         restore_model_state(trainer)
+        restore_averages(trainer, checkpoint)
         if optimization is not None:
             adapter.on_before_restore_optimizers_and_lrs()
             optimization.take_over(state.optimization, lambda: restore_optimizer_state(trainer))

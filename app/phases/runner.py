@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, CheckpointError, did_you_mean
+from phasewire.app.lightning_seams import forget_compiled_code
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
@@ -73,6 +74,19 @@ class PhaseRunner:
         """The last phase that will be trained: the schedule's, unless ``max_depth`` comes before it."""
         wanted = self._settings.max_depth
         return self.schedule.final_depth if wanted == -1 else min(wanted, self.schedule.final_depth)
+
+    def final_phase_begins_by(self) -> int | None:
+        """Tell when the last phase begins at the latest.
+
+        Returns:
+            The epoch; ``None`` when early stopping alone ends one of the phases before.
+        """
+        epoch = self._state.started_at_epoch
+        for phase in self.schedule.phases[self.depth : self.final_depth]:
+            if phase.max_transition_epoch < 0:
+                return None
+            epoch = max(epoch + 1, phase.max_transition_epoch)
+        return epoch
 
     def snapshot(self) -> PhaseState:
         """Give the state to store in a checkpoint.
@@ -216,6 +230,7 @@ class PhaseRunner:
         self._thaw(thawed)
         self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
+        forget_compiled_code(self._module)
         self._adapter.on_phase_thawed(self.depth)
         rank_zero.info(
             f"Phase {self.depth} of {self.final_depth} begins at epoch {self._trainer.current_epoch} with "

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, ScheduleError
+from phasewire.app.lightning_seams import is_dry_run
 from phasewire.app.schedule.files import NotPlainError, load_schedule, save_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import lightning.pytorch as pl
 
@@ -89,12 +92,23 @@ def obtain_schedule(
     """
     if given is not None:
         return load_schedule(given)
-    path = generate_schedule_file(trainer, adapter, folder)
-    schedule = None if path is None else load_schedule(path)
+    with _nothing_left_of_a_dry_run(trainer, folder) as written_to:
+        path = generate_schedule_file(trainer, adapter, written_to)
+        schedule = None if path is None else load_schedule(path)
     shared: Schedule | None = trainer.strategy.broadcast(schedule)
     if shared is None:
         raise AdapterError("Rank 0 generated no schedule.", remedy="See the error of rank 0.")
     return shared
+
+
+@contextmanager
+def _nothing_left_of_a_dry_run(trainer: pl.Trainer, folder: str) -> Iterator[str]:
+    """Give the folder to generate in: with ``fast_dev_run`` one that is removed afterwards."""
+    if not is_dry_run(trainer):
+        yield folder
+        return
+    with TemporaryDirectory() as temporary:
+        yield temporary
 
 
 def save_repaired_schedule(error: ScheduleError, given: object, folder: str) -> Path | None:

@@ -15,9 +15,17 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import is_dry_run, is_metric_synchronised, refuses_several_optimizers, strategy_flag
+from phasewire.app.lightning_seams import (
+    is_dry_run,
+    is_metric_synchronised,
+    refuses_several_optimizers,
+    strategy_flag,
+    uncompiled_name,
+)
+from phasewire.app.phases.argument_types import GivenSchedule, Options
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
 from phasewire.app.phases.optimizer_checks import several_optimizers
+from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases, refuse_conflicting
 from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
@@ -72,7 +80,7 @@ class FinetuningScheduler(Callback):
             ``module.Class``, or the class.
         allow_untested: Allow strategies and lr schedulers that are not known to work.
         apply_lambdas_new_pgs: Multiply the learning rate of new groups by the newest lambda of the lr scheduler.
-        logging_level: The level of Phasewire's loggers.
+        logging_level: The level of Phasewire's loggers: a number, or a name such as ``"DEBUG"``.
         enforce_phase0_params: Make the optimizer hold exactly the parameters of phase 0.
         frozen_bn_track_running_stats: Let frozen batch norm layers update their running statistics.
         log_dir: The folder for schedules; by default that of the Trainer's logger.
@@ -86,19 +94,19 @@ class FinetuningScheduler(Callback):
 
     def __init__(
         self,
-        ft_schedule: str | os.PathLike[str] | dict[Any, Any] | Schedule | None = None,
+        ft_schedule: GivenSchedule = None,
         max_depth: int = -1,
         base_max_lr: float | None = 1e-5,
         restore_best: bool = True,
         gen_ft_sched_only: bool = False,
         epoch_transitions_only: bool = False,
-        reinit_optim_cfg: dict[str, Any] | None = None,
-        reinit_lr_cfg: dict[str, Any] | None = None,
-        strategy_adapter_cfg: dict[str, Any] | None = None,
-        custom_strategy_adapters: dict[str, Any] | None = None,
+        reinit_optim_cfg: Options = None,
+        reinit_lr_cfg: Options = None,
+        strategy_adapter_cfg: Options = None,
+        custom_strategy_adapters: Options = None,
         allow_untested: bool = False,
         apply_lambdas_new_pgs: bool = False,
-        logging_level: int = logging.INFO,
+        logging_level: int | str = logging.INFO,
         enforce_phase0_params: bool = True,
         frozen_bn_track_running_stats: bool = True,
         log_dir: str | os.PathLike[str] | None = None,
@@ -274,7 +282,7 @@ class FinetuningScheduler(Callback):
 
     def default_schedule(self, names: Sequence[str]) -> PlainSchedule:
         """Give the default schedule for named parameters: two a phase, last ones first."""
-        return generate_default(names).to_dict()
+        return generate_default(list(map(uncompiled_name, names))).to_dict()
 
     def validate_schedule(self) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives."""
@@ -324,6 +332,8 @@ class FinetuningScheduler(Callback):
         self._trainer = trainer
         self._connect_adapter(trainer)
         fitting = stage == TrainerFn.FITTING
+        if fitting:
+            refuse_conflicting(trainer, self.strategy_adapter)
         if self._seam is not None:
             self._seam.remove()
         self._seam = translate_checkpoints_of(
@@ -364,6 +374,16 @@ class FinetuningScheduler(Callback):
         writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self.settings.ft_schedule is not None and self._given is not None and writes:
             save_used_schedule(self._given, pl_module, folder)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at callbacks that make their plans in ``on_fit_start``.
+
+        Raises:
+            ConfigError: One cannot work with the phases.
+        """
+        runner = self._running()
+        if runner.depth < runner.final_depth:
+            refuse_averaging_across_phases(trainer, runner.final_depth, runner.final_phase_begins_by())
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on to the next phase when the current one is over."""
@@ -458,7 +478,8 @@ class FinetuningScheduler(Callback):
         self._runner = PhaseRunner(
             trainer, trainer.lightning_module, adapter, schedule, self.settings, self._companions
         )
-        self._runner.extend_max_epochs()
+        if not is_dry_run(trainer):
+            self._runner.extend_max_epochs()
         self.freeze_before_training(trainer.lightning_module)
         adapter.on_after_init_fts()
 
