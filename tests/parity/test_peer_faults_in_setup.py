@@ -135,6 +135,19 @@ def test_a_mapping_finds_what_it_names_or_says_what_is_wrong(
     assert (type(outcomes[0].error).__name__ if outcomes[0].error else None) == mine
 
 
+def test_the_inspection_of_names_uses_the_transform_of_the_adapter() -> None:
+    def transform(self: Any, orig_pl: list[str], inspect_only: bool = False) -> list[str]:
+        return [name.upper() for name in orig_pl]
+
+    mine, theirs = (
+        type("Upper", (base,), {"fts_optim_transform": transform})().fts_optim_inspect(["a"])
+        for base in (phasewire.adapters.StrategyAdapter, peer.strategy_adapters.StrategyAdapter)
+    )
+
+    assert mine == ["A"]
+    assert theirs == ["a"]
+
+
 # -- schedules -------------------------------------------------------------------------------------------------------
 
 
