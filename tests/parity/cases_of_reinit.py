@@ -101,6 +101,12 @@ NEW_LR_SCHEDULERS = [
         schedule=phases(two=new_lr(STEPS, init_pg_lrs=[1e-3, 2e-3, 3e-3], use_current_optimizer_pg_lrs=True)),
     ),
     Case(
+        name="init_pg_lrs for some of the groups",
+        lr_schedulers=OLD,
+        val_losses=UNEVEN,
+        schedule=phases(two={"lr": 0.01, **new_lr(STEPS, init_pg_lrs=[1e-3])}),
+    ),
+    Case(
         name="init_pg_lrs with no_decay",
         lr_schedulers=OLD,
         val_losses=UNEVEN,

@@ -22,6 +22,8 @@ from side_by_side import differences, train_both
 
 MOST_LEFT_OUT = 0.1
 """The share of the cases that may be left out for faults of the peer."""
+FEWEST_FOR_A_SHARE = 200
+"""Of fewer cases the share says nothing."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def summary(comparisons: Sequence[Comparison]) -> str:
 def is_good(comparisons: Sequence[Comparison]) -> bool:
     """Tell whether nothing differs and not too much was left out."""
     left_out = sum(bool(comparison.faults) for comparison in comparisons)
-    return left_out <= MOST_LEFT_OUT * len(comparisons) and not any(item.differences for item in comparisons)
+    if any(comparison.differences for comparison in comparisons):
+        return False
+    return len(comparisons) < FEWEST_FOR_A_SHARE or left_out <= MOST_LEFT_OUT * len(comparisons)
 
 
 def main(arguments: Sequence[str]) -> int:
