@@ -233,4 +233,4 @@ def group_count(case: Case, schedule: Options, depth: int) -> int:
     if case.optimizer_gets == "all" and not case.settings.get("enforce_phase0_params", True):
         return 1
     per_phase = 2 if case.no_decay else 1
-    return first_groups(case) + sum(per_phase for phase in phases_of(case)[1 : depth + 1] if phase["params"])
+    return len(first_groups(case)) + sum(per_phase for phase in phases_of(case)[1 : depth + 1] if phase["params"])
