@@ -194,8 +194,11 @@ class _Maker:
         if case.schedule is None:
             return self._settings_for_every_phase(case)
         schedule = {depth: dict(phase) for depth, phase in case.schedule.items()}
+        # The peer loads state of before a new optimizer into it, unless the phase that restores starts another one.
+        again = 0.7 if case.settings.get("restore_best", True) else 0.2
         for depth, phase in list(schedule.items())[1:]:
-            if self._is(self._new_optimizers(case)):
+            renewed = any("new_optimizer" in schedule[earlier] for earlier in range(depth))
+            if self._is(again if renewed else self._new_optimizers(case)):
                 phase["new_optimizer"] = {"optimizer_init": self._optimizer()}
             if case.lr_schedulers and self._is(0.35):
                 phase["new_lr_scheduler"] = self._new_lr_scheduler()
