@@ -161,6 +161,7 @@ def restart_with_groups(
     optimizer.param_groups = []
     for group in groups:
         optimizer.add_param_group({**group, "lr": lr, "initial_lr": lr})
+    _drop_state_of_others(optimizer)
     for scheduler in schedulers:
         _shorten(scheduler, 1 if isinstance(scheduler, ReduceLROnPlateau) else 0)
         _extend(scheduler, len(optimizer.param_groups), base_lr=lr)
@@ -249,6 +250,13 @@ def has_names(optimizer: Optimizer) -> bool:
         Whether its groups hold names.
     """
     return any("param_names" in group for group in optimizer.param_groups)
+
+
+def _drop_state_of_others(optimizer: Optimizer) -> None:
+    # Some optimizers make state when they are built, and torch cannot save that of a parameter in no group.
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for parameter in [parameter for parameter in optimizer.state if id(parameter) not in held]:
+        del optimizer.state[parameter]
 
 
 def _split_by_decay(
