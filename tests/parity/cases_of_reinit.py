@@ -51,7 +51,7 @@ NEW_LR_SCHEDULERS = [
                 "lr": 0.02,
                 **new_lr(
                     lr_scheduler("ReduceLROnPlateau", patience=0, factor=0.5, min_lr=[0.01, 0.001]),
-                    pl_lrs_cfg={"monitor": "val_loss"},
+                    pl_lrs_cfg={"monitor": "val_loss", "strict": True, "reduce_on_plateau": True},
                 ),
             }
         ),

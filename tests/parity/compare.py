@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from case_timeline import timeline
 from peer_faults import Fault, met_by
 from random_cases import random_case
 from side_by_side import differences, train_both
@@ -39,7 +40,13 @@ def compare(number: int, folder: Path) -> Comparison:
     faults = tuple(met_by(case))
     if faults:
         return Comparison(number, faults, ())
-    return Comparison(number, (), tuple(differences(*train_both(case, folder / str(number)))))
+    mine, theirs = train_both(case, folder / str(number))
+    found = differences(mine, theirs)
+    expected = timeline(case).depths
+    if not mine.error and tuple(mine.depths) != expected:
+        # The faults are told from this timeline.
+        found.append(f"depths: {expected} by the case, ours {mine.depths}")
+    return Comparison(number, (), tuple(found))
 
 
 def summary(comparisons: Sequence[Comparison]) -> str:
