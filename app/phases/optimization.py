@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError
@@ -10,6 +10,7 @@ from phasewire.app.phases.param_groups import (
     GroupNames,
     LearningRates,
     add_phase_groups,
+    default_rate,
     extend_lr_schedulers,
     group_names,
     rebuild_groups,
@@ -94,15 +95,20 @@ class PhaseOptimization:
             optimizer_phase=self._state.optimizer_phase,
             lr_scheduler_phase=self._state.lr_scheduler_phase,
             lr_scheduler_groups=self._state.lr_scheduler_groups,
+            without_decay=list(self._state.without_decay),
         )
 
     def try_new(
-        self, final_depth: int, parameters_of: Callable[[int], Mapping[str, Parameter]], *, allow_untested: bool
+        self,
+        depths: range,
+        parameters_of: Callable[[int], Mapping[str, Parameter]],
+        *,
+        allow_untested: bool,
     ) -> None:
         """Construct every new optimizer and lr scheduler of the schedule once, and throw it away.
 
         Args:
-            final_depth: The last phase to train.
+            depths: The phases that are still to begin.
             parameters_of: Gives the parameters of a phase by name.
             allow_untested: Let lr schedulers pass that are not known to work.
 
@@ -112,7 +118,7 @@ class PhaseOptimization:
         """
         ReinitTrial(
             self._schedule,
-            final_depth,
+            depths,
             self.optimizer,
             parameters_of,
             no_decay=self._no_decay,
@@ -139,8 +145,7 @@ class PhaseOptimization:
         """
         phase = self._schedule.phases[depth]
         if phase.new_optimizer is not None:
-            self._replace_optimizer(phase.new_optimizer, depth)
-            self._set_initial_rates(depth)
+            self._replace_optimizer(phase.new_optimizer, depth, with_own_rate=self._groups_with_own_rate(depth))
         self._add_groups(depth)
         if phase.new_lr_scheduler is not None:
             set_starting_rates(phase.new_lr_scheduler, self.optimizer)
@@ -179,15 +184,16 @@ class PhaseOptimization:
             CheckpointError: The module lacks a parameter that the optimizer held, or the schedule starts no new
                 optimizer or lr scheduler where the run did.
         """
+        rebuild_groups(self.optimizer, self.lr_schedulers, self._named_parameters(), saved.groups)
         if saved.optimizer_phase:
             self._replace_optimizer(self._new_optimizer_of(saved.optimizer_phase), saved.optimizer_phase)
-        rebuild_groups(self.optimizer, self.lr_schedulers, self._named_parameters(), saved.groups)
+        self._state.without_decay = list(saved.without_decay)
         if saved.lr_scheduler_phase:
             groups = self.optimizer.param_groups
             self.optimizer.param_groups = groups[: saved.lr_scheduler_groups]
             self._replace_lr_schedulers(saved.lr_scheduler_phase)
             self.optimizer.param_groups = groups
-            extend_lr_schedulers(self.lr_schedulers, len(groups), base_lr=self.optimizer.defaults["lr"])
+            extend_lr_schedulers(self.lr_schedulers, len(groups), base_lr=default_rate(self.optimizer))
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -204,37 +210,55 @@ class PhaseOptimization:
             apply_lambdas=self._apply_lambdas,
         )
 
-    def _replace_optimizer(self, reinit: OptimizerReinit, depth: int) -> None:
-        """Construct an optimizer with the groups and rates of the one there is, and none of its other options."""
+    def _replace_optimizer(self, reinit: OptimizerReinit, depth: int, *, with_own_rate: Collection[int] = ()) -> None:
+        """Construct an optimizer with the groups and rates of the one there is, and none of its other options.
+
+        The groups numbered in ``with_own_rate`` take the new optimizer's rate as their initial one.
+        """
         old = self.optimizer
         newest = LearningRates(old)
+        self._state.without_decay = self._groups_without_decay(old)
         new = construct_optimizer(reinit, self._regrouped(old), where=f"phase {depth}, new_optimizer")
+        own = [group["initial_lr"] for group in new.param_groups]
         newest.put_back(new)
+        for index in with_own_rate:
+            new.param_groups[index]["initial_lr"] = own[index]
         attach(self.lr_schedulers, new)
         self._trainer.strategy.optimizers = [new]
         self._state.optimizer_phase = depth
 
     def _regrouped(self, old: Optimizer) -> list[dict[str, Any]]:  # Any: torch's groups hold options of every type
-        without = self._no_decay or ()
-        decays = bool(old.defaults.get("weight_decay"))
-        groups: list[dict[str, Any]] = []
-        for group, names in zip(old.param_groups, self.group_names(), strict=True):
-            kept: dict[str, Any] = {key: group[key] for key in ("params", "param_names") if key in group}
-            is_exempt = decays and group.get("weight_decay") == 0
-            if is_exempt or (without and all(any(part in name for part in without) for name in names)):
-                kept["weight_decay"] = 0.0
-            groups.append(kept)
+        groups: list[dict[str, Any]] = [
+            {key: group[key] for key in ("params", "param_names") if key in group} for group in old.param_groups
+        ]
+        for index in self._state.without_decay:
+            groups[index]["weight_decay"] = 0.0
         return groups
 
-    def _set_initial_rates(self, depth: int) -> None:
-        """Let the groups of phase 0 start from the new optimizer's rate, unless a phase before gave them another."""
-        own = self.optimizer.defaults["lr"]
+    def _groups_without_decay(self, old: Optimizer) -> list[int]:
+        """Number the groups that are exempt from weight decay: by their names, or because only others have it.
+
+        Those that were exempt under the optimizer before stay so: an optimizer without any decay shows none.
+        """
+        exempt = set(self._state.without_decay)
+        parts = self._no_decay or ()
+        has_decay = any(group.get("weight_decay") for group in (old.defaults, *old.param_groups))
+        for index, (group, names) in enumerate(zip(old.param_groups, self.group_names(), strict=True)):
+            by_name = parts and all(any(part in name for part in parts) for name in names)
+            if by_name or (has_decay and group.get("weight_decay") == 0):
+                exempt.add(index)
+        return sorted(exempt)
+
+    def _groups_with_own_rate(self, depth: int) -> list[int]:
+        """Number the groups of phase 0, which start from a new optimizer's rate unless a phase gave them another."""
         earlier = (phase.new_lr_scheduler for phase in self._schedule.phases[1:depth])
         given = max((len(reinit.init_pg_lrs or ()) for reinit in earlier if reinit is not None), default=0)
         first = frozenset(self._names_of(0))
-        for index, (group, names) in enumerate(zip(self.optimizer.param_groups, self.group_names(), strict=True)):
-            if index >= given and any(name in first for name in names):
-                group["initial_lr"] = own
+        return [
+            index
+            for index, names in enumerate(self.group_names())
+            if index >= given and any(name in first for name in names)
+        ]
 
     def _replace_lr_schedulers(self, depth: int) -> None:
         reinit = self._schedule.phases[depth].new_lr_scheduler

@@ -23,10 +23,11 @@ from phasewire.app.lightning_seams import stands_for_no_optimizer
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = [
     "SUPPORTED_LR_SCHEDULERS",
-    "require_supported_lr_scheduler",
+    "require_usable_lr_scheduler",
     "require_usable_optimizer",
     "several_optimizers",
 ]
@@ -77,30 +78,44 @@ def require_usable_optimizer(
             where=where,
             remedy="Use another optimizer, or a schedule of one phase.",
         )
+    if adds_groups and not all("lr" in group for group in optimizers[0].param_groups):
+        raise ConfigError(
+            f"{type(optimizers[0]).__name__} keeps no learning rate ('lr') in its parameter groups, and a schedule "
+            "gives every phase one.",
+            where=where,
+            remedy="Use an optimizer that has one, or a schedule of one phase.",
+        )
     for config in trainer.lr_scheduler_configs:
-        require_supported_lr_scheduler(type(config.scheduler), where, allow_untested=allow_untested)
+        require_usable_lr_scheduler(config.scheduler, where, adds_groups=adds_groups, allow_untested=allow_untested)
 
 
-def require_supported_lr_scheduler(kind: type, where: str, *, allow_untested: bool) -> None:
+def require_usable_lr_scheduler(scheduler: LRScheduler, where: str, *, adds_groups: bool, allow_untested: bool) -> None:
     """Make sure that the per-group state of an lr scheduler can be kept in line when groups are added.
 
     Args:
-        kind: The class of the lr scheduler.
+        scheduler: The lr scheduler.
         where: The place that asks for it, for messages.
-        allow_untested: Let any class pass.
+        adds_groups: A phase adds groups while it is in use.
+        allow_untested: Let classes pass that are not known to work.
 
     Raises:
-        ConfigError: The class is not known to work.
+        ConfigError: The class is not known to work, or holds other lr schedulers and no state of its own.
     """
-    if issubclass(kind, SUPPORTED_LR_SCHEDULERS) or allow_untested:
+    name, supported = type(scheduler).__name__, ", ".join(each.__name__ for each in SUPPORTED_LR_SCHEDULERS)
+    if isinstance(scheduler, SUPPORTED_LR_SCHEDULERS):
         return
-    supported = ", ".join(each.__name__ for each in SUPPORTED_LR_SCHEDULERS)
-    raise ConfigError(
-        f"{kind.__name__} keeps a state for every parameter group that cannot be kept in line when a phase adds "
-        "groups.",
-        where=where,
-        remedy=f"Use one of {supported}, a subclass of one, or set allow_untested=True.",
-    )
+    if not allow_untested:
+        raise ConfigError(
+            f"{name} keeps a state for every parameter group that cannot be kept in line when a phase adds groups.",
+            where=where,
+            remedy=f"Use one of {supported}, a subclass of one, or set allow_untested=True.",
+        )
+    if adds_groups and not hasattr(scheduler, "base_lrs"):
+        raise ConfigError(
+            f"{name} drives other lr schedulers, which would not learn of the groups that a phase adds.",
+            where=where,
+            remedy=f"Use one of {supported}, or a subclass of one; LambdaLR can describe any course.",
+        )
 
 
 def several_optimizers(module: pl.LightningModule) -> ConfigError:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LearningRates",
     "add_phase_groups",
+    "default_rate",
     "extend_lr_schedulers",
     "group_names",
     "has_names",
@@ -84,7 +85,7 @@ def add_phase_groups(
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     free = {name: parameter for name, parameter in named_parameters.items() if id(parameter) not in held}
     for group in phase_groups(free, names, no_decay=no_decay, with_names=has_names(optimizer)):
-        optimizer.add_param_group({**group, "lr": first_lr, "initial_lr": first_lr})
+        optimizer.add_param_group({**group, "lr": _unshared(first_lr), "initial_lr": _unshared(first_lr)})
     extend_lr_schedulers(schedulers, len(optimizer.param_groups), base_lr=lr)
 
 
@@ -128,15 +129,16 @@ def rebuild_groups(
             f"{did_you_mean(unknown[0], named_parameters)}".rstrip(),
             remedy="Resume with the module that the checkpoint was written with.",
         )
-    named = has_names(optimizer)
+    named, lr = has_names(optimizer), default_rate(optimizer)
     rebuilt: list[dict[str, Any]] = []  # Any: torch's groups hold options of every type
     for names in names_of_groups:
-        group: dict[str, Any] = {**optimizer.defaults, "params": [named_parameters[name] for name in names]}
+        members = [named_parameters[name] for name in names]
+        group: dict[str, Any] = {**optimizer.defaults, "lr": _unshared(lr), "params": members}
         if named:
             group["param_names"] = list(names)
         rebuilt.append(group)
     optimizer.param_groups = rebuilt
-    extend_lr_schedulers(schedulers, len(rebuilt), base_lr=optimizer.defaults["lr"])
+    extend_lr_schedulers(schedulers, len(rebuilt), base_lr=lr)
 
 
 def restart_with_groups(
@@ -156,11 +158,11 @@ def restart_with_groups(
         names: The names of the parameters to hold.
         no_decay: Parts of names; parameters whose name contains one get no weight decay.
     """
-    lr = optimizer.defaults["lr"]
+    lr = default_rate(optimizer)
     groups = phase_groups(named_parameters, names, no_decay=no_decay, with_names=has_names(optimizer))
     optimizer.param_groups = []
     for group in groups:
-        optimizer.add_param_group({**group, "lr": lr, "initial_lr": lr})
+        optimizer.add_param_group({**group, "lr": _unshared(lr), "initial_lr": _unshared(lr)})
     _drop_state_of_others(optimizer)
     for scheduler in schedulers:
         _shorten(scheduler, 1 if isinstance(scheduler, ReduceLROnPlateau) else 0)
@@ -193,6 +195,19 @@ class LearningRates:
             set_rate(group, rate)
             if initial is not None:
                 group["initial_lr"] = initial
+
+
+def default_rate(optimizer: Optimizer) -> float | torch.Tensor:
+    """Give the rate of groups that state none.
+
+    Args:
+        optimizer: The optimizer.
+
+    Returns:
+        The optimizer's default, or the rate of its first group where it has none.
+    """
+    rate: float | torch.Tensor = optimizer.defaults.get("lr", optimizer.param_groups[0].get("lr", 0.0))
+    return rate
 
 
 # Any: torch's groups hold options of every type.
@@ -269,6 +284,11 @@ def _split_by_decay(
     return [([pair for pair in new if pair[0] not in exempt], {}), (without, {"weight_decay": 0.0})]
 
 
+def _unshared(rate: float | torch.Tensor) -> float | torch.Tensor:
+    """Copy a rate that is a tensor: lr schedulers change it in place, for one group at a time."""
+    return rate.clone() if isinstance(rate, torch.Tensor) else rate
+
+
 def _lambdas(scheduler: LRScheduler) -> list[Any] | None:  # Any: a lambda may be any callable object, or None
     return getattr(scheduler, "lr_lambdas", None)
 
@@ -286,7 +306,7 @@ def _extend(scheduler: LRScheduler, groups: int, *, base_lr: float | torch.Tenso
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.min_lrs.extend(scheduler.min_lrs[:1] * (groups - len(scheduler.min_lrs)))
         return
-    scheduler.base_lrs.extend([base_lr] * (groups - len(scheduler.base_lrs)))
+    scheduler.base_lrs.extend(_unshared(base_lr) for _ in range(groups - len(scheduler.base_lrs)))
     lambdas = _lambdas(scheduler)
     if lambdas:
         lambdas.extend(lambdas[-1:] * (groups - len(lambdas)))

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError
 from phasewire.app.class_path import construct, import_attribute, resolve
 from phasewire.app.phases.param_groups import set_rate
+from phasewire.app.schedule.values import learning_rate
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -35,11 +37,22 @@ def construct_optimizer(reinit: OptimizerReinit, groups: Groups, *, where: str) 
         The optimizer. The rate of each group stands in it as ``initial_lr``, too.
 
     Raises:
-        ScheduleError: The constructor refused its arguments.
+        ScheduleError: The constructor refused its arguments, or the optimizer has no learning rates, or one that is
+            not a finite number of 0 or more.
     """
     optimizer: Optimizer = _constructed(reinit.optimizer_init, list(groups), where=where)
     for group in optimizer.param_groups:
-        group.setdefault("initial_lr", float(group["lr"]))
+        if "lr" not in group:
+            raise ScheduleError(
+                f"{reinit.optimizer_init.class_path} keeps no learning rate ('lr') in its parameter groups, and a "
+                "schedule gives every phase one.",
+                where=where,
+                remedy="Use an optimizer that has one.",
+            )
+        group["initial_lr"] = _checked_rate(group["lr"], where)
+        if isinstance(group["lr"], Tensor):
+            # All groups have got the one that is the optimizer's default.
+            group["lr"] = group["lr"].clone()
     return optimizer
 
 
@@ -99,6 +112,15 @@ def attach(schedulers: Sequence[LRScheduler], optimizer: Optimizer) -> None:
         set_rate(group, rate)
     for scheduler in schedulers:
         scheduler.optimizer = optimizer
+
+
+def _checked_rate(rate: object, where: str) -> float:
+    try:
+        return learning_rate(rate.item() if isinstance(rate, Tensor) else rate)
+    except ValueError as error:
+        raise ScheduleError(
+            f"The learning rate of the optimizer cannot be used: {error}", where=where, remedy="Correct its lr."
+        ) from error
 
 
 _DRIVEN = ("name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict")

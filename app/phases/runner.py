@@ -149,7 +149,9 @@ class PhaseRunner:
             names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
             return {name: known[name] for name in names if name in known}
 
-        self._optimization.try_new(self.final_depth, parameters_of, allow_untested=self._settings.allow_untested)
+        self._optimization.try_new(
+            range(self.depth + 1, self.final_depth + 1), parameters_of, allow_untested=self._settings.allow_untested
+        )
 
     def check_phase_zero(self) -> None:
         """See that the optimizer holds the parameters of phase 0 and no others, and mend or report it if not."""

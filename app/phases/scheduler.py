@@ -365,10 +365,10 @@ class FinetuningScheduler(Callback):
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
-            runner.try_new_optimizers()
             runner.begin()
         else:
             runner.resume(self._saved)
+        runner.try_new_optimizers()
         self.strategy_adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self.settings.log_dir)  # asks all ranks
         writes = trainer.is_global_zero and not is_dry_run(trainer)

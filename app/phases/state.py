@@ -24,6 +24,8 @@ class OptimizationState:
     """The phase that started the lr scheduler; 0 for those that the module configures."""
     lr_scheduler_groups: int = 0
     """How many groups the optimizer had when a phase started the lr scheduler."""
+    without_decay: list[int] = field(default_factory=list)
+    """The numbers of the groups that were exempt from weight decay when a phase started the optimizer."""
 
 
 @dataclass(slots=True)
@@ -89,6 +91,7 @@ class PhaseState:
                     optimizer_phase=int(saved["optimizer_phase"]),
                     lr_scheduler_phase=int(saved["lr_scheduler_phase"]),
                     lr_scheduler_groups=int(saved["lr_scheduler_groups"]),
+                    without_decay=[int(index) for index in saved["without_decay"]],
                 ),
             )
         except (KeyError, TypeError, ValueError) as error:

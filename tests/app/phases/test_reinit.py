@@ -416,6 +416,13 @@ class TestRefusals:
                 {"new_optimizer": optimizer("SGD", lr=-1.0)},
                 r"phase 1, new_optimizer: torch\.optim\.SGD could not .* -1",
             ),
+            ({"new_optimizer": optimizer("SGD", lr=float("nan"))}, "phase 1, new_optimizer: The learning rate .* nan"),
+            ({"new_optimizer": optimizer("SGD", lr=True)}, "phase 1, new_optimizer: The learning rate .* truth value"),
+            ({"new_optimizer": optimizer("SGD", lr=10**400)}, "phase 1, new_optimizer: The learning rate"),
+            (
+                {"new_lr_scheduler": scheduler("StepLR", step_size=0)},
+                "phase 1, new_lr_scheduler: StepLR could not be stepped: ZeroDivisionError",
+            ),
             (
                 {"new_optimizer": optimizer("LBFGS")},
                 "phase 1, new_optimizer: LBFGS holds a single parameter group",
@@ -433,7 +440,17 @@ class TestRefusals:
                 "init_pg_lrs gives 3 learning rates, and the optimizer has 2 parameter groups in this phase",
             ),
         ],
-        ids=["bad argument", "single group", "no metric", "bounds for other groups", "too many rates"],
+        ids=[
+            "bad argument",
+            "no number",
+            "truth value",
+            "infinite",
+            "no step",
+            "single group",
+            "no metric",
+            "bounds for other groups",
+            "too many rates",
+        ],
     )
     def test_what_would_fail_in_its_phase_is_refused_before_training(self, tmp_path, keys, message):
         optimizers = Optimizers()
@@ -486,3 +503,154 @@ class TestRefusals:
     def test_a_setting_that_names_no_class_or_lacks_arguments_is_refused_in_a_fit(self, tmp_path, settings, message):
         with pytest.raises(ScheduleError, match=message):
             run(tmp_path, TunedModule(), phases(), **settings)
+
+
+class NoRate(torch.optim.Optimizer):
+    """An optimizer without learning rates."""
+
+    def __init__(self, params):
+        super().__init__(params, {})
+
+
+class RateOfGroups(torch.optim.SGD):
+    """An optimizer whose learning rate stands in its groups alone."""
+
+    def __init__(self, params, rate=0.03):
+        super().__init__(params, lr=rate)
+        del self.defaults["lr"]
+
+    def add_param_group(self, param_group):
+        super().add_param_group({"lr": 0.03, **param_group})
+
+
+class TestUnusualOptimizers:
+    def test_one_without_learning_rates_is_refused_before_training(self, tmp_path):
+        new = {"new_optimizer": {"optimizer_init": {"class_path": f"{__name__}.NoRate"}}}
+
+        with pytest.raises(ScheduleError, match=r"phase 1, new_optimizer: .*NoRate keeps no learning rate"):
+            run(tmp_path, TunedModule(), phases(new))
+
+    def test_one_without_learning_rates_cannot_be_the_modules(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"configure_optimizers: NoRate keeps no learning rate"):
+            run(tmp_path, TunedModule(optimizer=NoRate), phases())
+
+    def test_the_rate_may_stand_in_the_groups_alone(self, tmp_path):
+        new = {"new_optimizer": {"optimizer_init": {"class_path": f"{__name__}.RateOfGroups"}}}
+        module = TunedModule([1.0, 2.0, 3.0], optimizer=RateOfGroups, only_trainable=False)
+
+        notes, _, trainer = run(tmp_path, module, phases({}, new), restore_best=True)
+
+        assert notes.epochs[3].lrs == (0.03, 0.01, 0.01)
+        assert initial_lrs(trainer) == [0.03, 0.01, 0.01]
+
+    def test_parameters_that_it_refuses_are_found_whichever_phase_thaws_them(self, tmp_path):
+        schedule = {
+            0: {"params": ["head.weight"], "max_transition_epoch": 1},
+            1: {"params": ["layers.0.weight"], "max_transition_epoch": 2, "new_optimizer": optimizer("Muon", lr=0.01)},
+            2: {"params": ["layers.0.bias"]},
+        }
+
+        with pytest.raises(ScheduleError, match=r"phase 1, new_optimizer: torch\.optim\.Muon could not be constructed"):
+            run(tmp_path, TunedModule(), schedule)
+
+    @pytest.mark.parametrize("default_decay", [0.0, 0.5])
+    def test_a_group_that_the_module_exempts_from_decay_stays_exempt_through_an_optimizer_without(
+        self, tmp_path, default_decay
+    ):
+        module = TunedModule()
+
+        def configure_optimizers():
+            groups = [{"params": [module.head.weight], "weight_decay": 0.5}, {"params": [module.head.bias]}]
+            groups[1]["weight_decay"] = 0.0
+            return torch.optim.SGD(groups, lr=0.1, weight_decay=default_decay)
+
+        module.configure_optimizers = configure_optimizers
+        schedule = phases(
+            {"new_optimizer": optimizer("SGD", lr=0.1)},
+            {"new_optimizer": optimizer("AdamW", lr=0.1, weight_decay=0.2)},
+        )
+
+        _, _, trainer = run(tmp_path, module, schedule)
+
+        assert [group["weight_decay"] for group in trainer.optimizers[0].param_groups] == [0.2, 0.0, 0.2, 0.2]
+
+
+class Rates(Callback):
+    """Notes the rates of every epoch as numbers: a tensor would go on changing."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            self.epochs.append([round(float(group["lr"]), 6) for group in trainer.optimizers[0].param_groups])
+
+
+class TestRatesThatAreTensors:
+    def test_groups_do_not_share_one(self, tmp_path):
+        module = TunedModule(
+            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=torch.tensor(0.1), foreach=False),
+            scheduler=decaying,
+            only_trainable=False,
+        )
+        callback, rates = FinetuningScheduler(phases(), restore_best=False, base_max_lr=None), Rates()
+        trainer = make_trainer(tmp_path, callback, FTSEarlyStopping("val_loss", patience=99), rates, max_epochs=4)
+
+        fit(trainer, module)
+
+        assert rates.epochs == [[0.1], [0.05, 0.1], [0.025, 0.05, 0.1], [0.0125, 0.025, 0.05]]
+
+    def test_a_new_optimizer_starts_from_its_own(self, tmp_path):
+        new = optimizer("SGD", lr=torch.tensor(0.03), foreach=False)
+        rates = Rates()
+
+        run(tmp_path, TunedModule(), phases({"new_optimizer": new, "new_lr_scheduler": HALVING}), rates)
+
+        assert rates.epochs == [[0.1], [0.03, 0.01], [0.015, 0.005, 0.01], [0.0075, 0.0025, 0.005]]
+
+
+class TestSteppingWithAMetric:
+    @pytest.mark.parametrize(
+        ("new", "message"),
+        [
+            (
+                scheduler(
+                    "ReduceLROnPlateau", keys={"pl_lrs_cfg": {"monitor": "val_loss", "reduce_on_plateau": False}}
+                ),
+                "ReduceLROnPlateau is stepped with a metric, and reduce_on_plateau is off",
+            ),
+            (
+                {**HALVING, "pl_lrs_cfg": {"monitor": "val_loss", "reduce_on_plateau": True}},
+                "reduce_on_plateau steps an lr scheduler with a metric, and StepLR takes none",
+            ),
+        ],
+    )
+    def test_an_lr_scheduler_that_cannot_be_stepped_so_is_refused(self, tmp_path, new, message):
+        with pytest.raises(ScheduleError, match=message):
+            run(tmp_path, TunedModule(), phases({"new_lr_scheduler": new}))
+
+
+def test_an_lr_scheduler_of_lr_schedulers_is_refused_even_if_untested_ones_are_allowed(tmp_path):
+    def warm_up(optimizer):
+        parts = [lr_scheduler.LinearLR(optimizer), lr_scheduler.ExponentialLR(optimizer, 0.9)]
+        return lr_scheduler.SequentialLR(optimizer, parts, milestones=[2])
+
+    with pytest.raises(ConfigError, match="SequentialLR drives other lr schedulers"):
+        run(tmp_path, TunedModule(scheduler=warm_up), phases(), allow_untested=True)
+
+
+def test_what_later_phases_start_is_tried_when_a_run_resumes(tmp_path):
+    def train(schedule, **options):
+        trainer = make_trainer(
+            tmp_path,
+            FinetuningScheduler(schedule, restore_best=False),
+            FTSEarlyStopping("val_loss", patience=99),
+            ModelCheckpoint(tmp_path / "every", save_top_k=-1, filename="{epoch}"),
+            max_epochs=2,
+        )
+        fit(trainer, TunedModule(), **options)
+
+    train(phases())
+
+    with pytest.raises(ScheduleError, match=r"phase 2, new_optimizer: torch\.optim\.SGD could not be constructed"):
+        train(phases({}, {"new_optimizer": optimizer("SGD", lr=-1.0)}), ckpt_path=tmp_path / "every" / "epoch=1.ckpt")
