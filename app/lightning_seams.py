@@ -16,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.strategies import Strategy
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
@@ -32,8 +33,13 @@ __all__ = [
     "restart_lr_scheduler",
     "restore_model_state",
     "restore_optimizer_state",
+    "restore_save_progress",
+    "resume_before_validation",
+    "save_progress",
     "stands_for_no_optimizer",
     "strategy_flag",
+    "validation_follows",
+    "was_saved_at_epoch_end",
 ]
 
 P = ParamSpec("P")
@@ -298,3 +304,87 @@ def restore_optimizer_state(trainer: pl.Trainer) -> None:
     """
     if trainer.state.fn == TrainerFn.FITTING:
         trainer._checkpoint_connector.restore_optimizers_and_schedulers()
+
+
+# Any: the values of a callback's state are of several types.
+def save_progress(callback: ModelCheckpoint, *, saving_at: int | None) -> dict[str, Any]:
+    """Tell what a checkpoint callback keeps of its last save, and leaves out of its state.
+
+    Uses ``ModelCheckpoint._last_global_step_saved``, by which it saves only once in a step, and
+    ``_defer_save_until_validation``, by which a save waits for the metric.
+
+    Args:
+        callback: The callback.
+        saving_at: The step of the Trainer, if the callback itself is saving: it takes note only when it has saved.
+
+    Returns:
+        Plain values for :func:`restore_save_progress`.
+    """
+    return {
+        "step": callback._last_global_step_saved if saving_at is None else saving_at,
+        "deferred": callback._defer_save_until_validation,
+    }
+
+
+def restore_save_progress(callback: ModelCheckpoint, saved: Mapping[str, Any]) -> None:
+    """Let a checkpoint callback go on from what :func:`save_progress` told.
+
+    Args:
+        callback: The callback.
+        saved: What was told.
+    """
+    callback._last_global_step_saved = saved["step"]
+    callback._defer_save_until_validation = saved["deferred"]
+
+
+def validation_follows(trainer: pl.Trainer) -> bool:
+    """Tell whether the batch that is just over is followed by validation; asked while a checkpoint is saved.
+
+    Uses ``_should_check_val_fx`` of the training epoch loop and ``_data_fetcher`` of the fit loop: the answer depends on
+    six settings of the Trainer and on the time.
+
+    Args:
+        trainer: The running Trainer.
+
+    Returns:
+        Whether it is; ``False`` outside ``on_train_batch_end``.
+    """
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    batch = loop.batch_progress.current
+    is_over = trainer.training and batch.started == batch.processed == batch.completed + 1
+    return is_over and fetcher is not None and loop._should_check_val_fx(fetcher)
+
+
+def resume_before_validation(checkpoint: Mapping[str, Any]) -> None:
+    """Let a fit that resumes a checkpoint of ``on_train_batch_end`` begin with the validation that follows.
+
+    Lightning would pass over it. It does return to a validation that was begun, so the progress of the loops is changed
+    to say that. Uses the names under which ``_Loop.state_dict`` stores it.
+
+    Args:
+        checkpoint: What is about to be restored; changed in place.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    for batch in (loops["epoch_loop.batch_progress"]["total"], loops["epoch_loop.batch_progress"]["current"]):
+        batch["completed"] = batch["processed"]
+    validation = loops["epoch_loop.val_loop.batch_progress"]["total"]
+    validation["processed"] = validation["completed"]
+    validation["ready"] = validation["started"] = validation["completed"] + 1
+    loops["epoch_loop.val_loop.batch_progress"]["current"] = dict.fromkeys(validation, 0)
+
+
+def was_saved_at_epoch_end(checkpoint: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint was saved in ``on_train_epoch_end``, when an epoch was over but for its lr schedulers.
+
+    Uses the names under which ``_Loop.state_dict`` stores the progress of the loops.
+
+    Args:
+        checkpoint: The checkpoint.
+
+    Returns:
+        Whether it was, after all batches of the epoch.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epoch = loops["epoch_progress"]["current"]
+    is_whole: bool = loops["epoch_loop.batch_progress"]["is_last_batch"]
+    return is_whole and epoch["processed"] == epoch["completed"] + 1

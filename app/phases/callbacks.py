@@ -5,19 +5,23 @@ Both are plain Lightning callbacks in every other respect, and take the same arg
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, did_you_mean
-from phasewire.app.lightning_seams import callbacks_of
+from phasewire.app.lightning_seams import callbacks_of, restore_save_progress, save_progress
+from phasewire.app.phases.checkpoint_files import holds_present_state, relocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import lightning.pytorch as pl
+    from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 __all__ = ["FTSCheckpoint", "FTSEarlyStopping", "Phases"]
 
@@ -48,6 +52,7 @@ class FTSEarlyStopping(EarlyStopping):
     es_phase_complete: bool = False
     converted: bool = False
     _phases: Phases | None = None
+    _ended_run: bool = False
 
     @property
     def final_phase(self) -> bool:
@@ -65,6 +70,7 @@ class FTSEarlyStopping(EarlyStopping):
     def begin_run(self) -> None:
         """Forget what an earlier fit, perhaps of another module, left behind."""
         self.begin_phase()
+        self._ended_run = False
         self.stopped_epoch = 0
         self.best_score = EarlyStopping(self.monitor, mode=self.mode).best_score
 
@@ -81,6 +87,15 @@ class FTSEarlyStopping(EarlyStopping):
         """
         super().on_fit_start(trainer, pl_module)
         self._phases = _scheduler_in(trainer, self._phases, self)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop again a training that was stopped already when the checkpoint it resumes was saved."""
+        super().on_train_start(trainer, pl_module)
+        if self._ended_run:
+            trainer.should_stop = True
+            rank_zero.info(
+                f"Early stopping had ended the training in epoch {self.stopped_epoch}, before the checkpoint was saved."
+            )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the metric where Lightning's callback checks it."""
@@ -99,11 +114,13 @@ class FTSEarlyStopping(EarlyStopping):
             if self.monitor in trainer.callback_metrics:
                 raise
             raise _never_logged(self, self.monitor, trainer) from error
-        if self.final_phase or stopping_before or not trainer.should_stop:
+        if stopping_before or not trainer.should_stop:
             return
         # Lightning lets any process stop all of them, but only the process that decided knows its reason.
         patient = self.stopping_reason in (EarlyStoppingReason.NOT_STOPPED, EarlyStoppingReason.PATIENCE_EXHAUSTED)
-        if trainer.strategy.reduce_boolean_decision(patient, all=True):
+        if self.final_phase or not trainer.strategy.reduce_boolean_decision(patient, all=True):
+            self._ended_run = True
+        else:
             trainer.should_stop = False
             self.stopped_epoch = 0
             self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
@@ -112,13 +129,15 @@ class FTSEarlyStopping(EarlyStopping):
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:
-        """Add the end of the phase to Lightning's state, for a resume between it and the next epoch."""
-        return {**super().state_dict(), "es_phase_complete": self.es_phase_complete}
+        """Add the end of the phase, or of the run, to Lightning's state, for a resume before what follows it."""
+        own = {"es_phase_complete": self.es_phase_complete, "ended_run": self._ended_run}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` saved."""
         super().load_state_dict(state_dict)
         self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
+        self._ended_run = bool(state_dict.get("ended_run", False))
 
 
 class FTSCheckpoint(ModelCheckpoint):
@@ -135,6 +154,8 @@ class FTSCheckpoint(ModelCheckpoint):
     converted: bool = False
     _phases: Phases | None = None
     _best_seen: tuple[str, float | None] = ("", None)
+    _saving_at: int | None = None
+    _resumed: bool = False
 
     def connect(self, phases: Phases) -> None:
         """Take the scheduler whose phases are recorded.
@@ -148,7 +169,8 @@ class FTSCheckpoint(ModelCheckpoint):
         """Forget the best checkpoints of an earlier fit, perhaps of another module; their files stay."""
         self.best_k_models = {}
         self.best_model_path = self.kth_best_model_path = ""
-        self.best_model_score = None
+        self.best_model_score = self.current_score = None
+        self._resumed = False
         self._best_seen = ("", None)
         self.current_ckpt_depth = self.best_ckpt_depth = 0
         self.kth_value = ModelCheckpoint(monitor=self.monitor, mode=self.mode).kth_value
@@ -173,6 +195,18 @@ class FTSCheckpoint(ModelCheckpoint):
         super().on_fit_start(trainer, pl_module)
         self._phases = _scheduler_in(trainer, self._phases, self)
 
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Save where Lightning's callback saves."""
+        hook = super().on_train_batch_end
+        self._save(trainer, lambda: hook(trainer, pl_module, outputs, batch, batch_idx))
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
         self._save(trainer, lambda: super(FTSCheckpoint, self).on_train_epoch_end(trainer, pl_module))
@@ -182,12 +216,25 @@ class FTSCheckpoint(ModelCheckpoint):
         self._save(trainer, lambda: super(FTSCheckpoint, self).on_validation_end(trainer, pl_module))
 
     def _save(self, trainer: pl.Trainer, save: Callable[[], None]) -> None:
+        self._saving_at = trainer.global_step
         try:
             save()
         except MisconfigurationException as error:
             if self.monitor is None or self.monitor in trainer.callback_metrics:
                 raise
             raise _never_logged(self, self.monitor, trainer) from error
+        finally:
+            self._saving_at = None
+
+    def file_exists(self, filepath: str | os.PathLike[str], trainer: pl.Trainer) -> bool:
+        """Tell whether a file must not be written over, which gives the new one a number.
+
+        A run that was cut off may have saved files after the checkpoint it resumes from, and a resumed run saves the
+        same again: those it may replace.
+        """
+        if not super().file_exists(filepath, trainer):
+            return False
+        return not (self._resumed and holds_present_state(filepath, trainer))
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:
@@ -201,11 +248,21 @@ class FTSCheckpoint(ModelCheckpoint):
             **super().state_dict(),
             "current_ckpt_depth": self.current_ckpt_depth,
             "best_ckpt_depth": self.best_ckpt_depth,
+            "save_progress": save_progress(self, saving_at=self._saving_at),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` saved."""
-        super().load_state_dict(state_dict)
+        """Restore what :meth:`state_dict` saved.
+
+        Lightning gives up the best checkpoints when the folder is another one, as it is in every run with a default
+        logger. Their files count wherever they are.
+        """
+        state = relocated(state_dict, self.dirpath)
+        super().load_state_dict({**state, "dirpath": self.dirpath})
+        self.current_score = state.get("current_score")
+        if "save_progress" in state:
+            restore_save_progress(self, state["save_progress"])
+        self._resumed = True
         self.current_ckpt_depth = int(state_dict.get("current_ckpt_depth", 0))
         self.best_ckpt_depth = int(state_dict.get("best_ckpt_depth", 0))
         self._best_seen = self._best_now()

@@ -16,6 +16,7 @@ from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_dry_run, is_metric_synchronised, refuses_several_optimizers, strategy_flag
+from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.runner import PhaseRunner
@@ -137,7 +138,7 @@ class FinetuningScheduler(Callback):
     # Any: the attributes of an object hold values of every type.
     def __getstate__(self) -> dict[str, Any]:
         """Give what a copy is made of: the settings and the parts, and nothing of a run."""
-        of_a_run = dict.fromkeys(("_trainer", "_adapter", "_seam", "_runner", "_companions"))
+        of_a_run = dict.fromkeys(("_trainer", "_adapter", "_seam", "_runner", "_companions", "_catch_up"))
         kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}  # the module's
         return kept | of_a_run
 
@@ -148,6 +149,7 @@ class FinetuningScheduler(Callback):
         self._resolved: ResolvedSchedule | None = None
         self._plain: PlainSchedule = {}
         self._saved: PhaseState | None = None
+        self._catch_up: CatchUp | None = None
         self._checked_monitors: set[str] = set()
         self._epoch_begun = -1
 
@@ -334,6 +336,7 @@ class FinetuningScheduler(Callback):
         if not fitting:
             return
         self._begin_run()
+        self._catch_up = CatchUp(trainer)
         if not self.settings.gen_ft_sched_only:
             self._companions = find_companions(
                 trainer,
@@ -363,9 +366,21 @@ class FinetuningScheduler(Callback):
         if self.settings.ft_schedule is not None and self._given is not None and writes:
             save_used_schedule(self._given, pl_module, folder)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Catch up on what Lightning leaves out of a resumed fit."""
+        if self._catch_up is not None:
+            self._catch_up.begin()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Catch up on what Lightning leaves out of a resumed fit."""
+        if self._catch_up is not None:
+            self._catch_up.settle()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on to the next phase when the current one is over."""
         self._epoch_begun = trainer.current_epoch
+        if self._catch_up is not None:
+            self._catch_up.settle()
         if self.should_transition(trainer):
             self._running().advance()
 
@@ -390,6 +405,8 @@ class FinetuningScheduler(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the adapter check the monitored metrics once they are logged."""
         self._check_monitors(trainer)
+        if self._catch_up is not None:
+            self._catch_up.note_epoch_end()
 
     # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has
     # one in words that say nothing of schedules, before ours can.
@@ -407,6 +424,8 @@ class FinetuningScheduler(Callback):
             # A subclass may have a state of its own.
             states = checkpoint["callbacks"]
             states[SCHEDULER_STATE_KEY] = states.get(SCHEDULER_STATE_KEY, {}) | self._runner.snapshot().to_dict()
+            if self._catch_up is not None:
+                states[SCHEDULER_STATE_KEY]["catch_up"] = self._catch_up.record()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -414,8 +433,11 @@ class FinetuningScheduler(Callback):
         """Take the progress through the schedule from a checkpoint that a fit resumes; nothing outside ``fit``."""
         if trainer.state.fn == TrainerFn.FITTING:
             where = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
-            saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY], where=where)
+            state = checkpoint["callbacks"][SCHEDULER_STATE_KEY]
+            saved = PhaseState.from_dict(state, where=where)
             self._saved = saved if saved.begun else None
+            if self._catch_up is not None and "catch_up" in state:
+                self._catch_up.resume(state["catch_up"], checkpoint)
 
     # -- setting up ----------------------------------------------------------------------------------------------
 

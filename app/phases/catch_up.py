@@ -1,0 +1,89 @@
+"""What a resumed fit catches up on, because Lightning leaves it out.
+
+A checkpoint is saved in the middle of something: after a batch but before the validation that follows it, or at the end
+of an epoch but before a ``ReduceLROnPlateau`` has seen the metric. Lightning resumes after the whole of it, without
+doing the rest, and with no metric logged. Early stopping and the best checkpoint would then decide otherwise than in a
+run that was not interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from phasewire.app.lightning_seams import resume_before_validation, validation_follows, was_saved_at_epoch_end
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+__all__ = ["CatchUp"]
+
+
+class CatchUp:
+    """Records what is left to do when a checkpoint is saved, and does it when a fit resumes.
+
+    Args:
+        trainer: The Trainer that fits.
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        self._trainer = trainer
+        # Any: metrics are what the module logged.
+        self._metrics: dict[str, Any] = {}
+        self._owed_epoch: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Tell what a run that resumes from the checkpoint being saved needs to know.
+
+        Returns:
+            Plain values, and the logged metrics as tensors.
+        """
+        metrics = {name: value.detach().cpu() for name, value in self._trainer.callback_metrics.items()}
+        return {"metrics": metrics, "validation_follows": validation_follows(self._trainer)}
+
+    def resume(self, saved: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
+        """Take what :meth:`record` told, before Lightning restores its loops.
+
+        Args:
+            saved: What was told.
+            checkpoint: The checkpoint; changed so that the validation is done which it was saved before.
+        """
+        self._metrics = dict(saved["metrics"])
+        if saved["validation_follows"]:
+            resume_before_validation(checkpoint)
+        if was_saved_at_epoch_end(checkpoint):
+            self._owed_epoch = checkpoint["epoch"]
+
+    def begin(self) -> None:
+        """Act when training begins, its progress restored."""
+        self._trainer.callback_metrics.update(self._metrics)
+        self._metrics = {}
+        # A validation that was begun counts one batch more than there are, and the next resume would begin it again.
+        validation = self._trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+        validation.ready = validation.started = validation.processed = validation.completed
+        self.settle()
+
+    def note_epoch_end(self) -> None:
+        """Note an epoch after whose end Lightning steps no ``ReduceLROnPlateau``: the one that a fit resumed in."""
+        if self._trainer.fit_loop.restarting:
+            self._owed_epoch = self._trainer.current_epoch
+
+    def settle(self) -> None:
+        """Step every ``ReduceLROnPlateau`` that Lightning left out, before anything else happens to the rates."""
+        epoch, self._owed_epoch = self._owed_epoch, None
+        module = self._trainer.lightning_module
+        if epoch is None or not module.automatic_optimization:
+            return
+        for config in self._trainer.lr_scheduler_configs:
+            if not config.reduce_on_plateau or config.interval != "epoch" or (epoch + 1) % config.frequency:
+                continue
+            metric = self._trainer.callback_metrics.get(config.monitor or "")
+            if metric is None:
+                rank_zero_warn(
+                    f"The lr scheduler that monitors {config.monitor!r} misses one step: epoch {epoch} was interrupted, "
+                    "and the checkpoint holds no metric of that name."
+                )
+                continue
+            module.lr_scheduler_step(config.scheduler, metric)

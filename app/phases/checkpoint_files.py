@@ -1,0 +1,73 @@
+"""The files of checkpoint callbacks: where those of an earlier run are, and which of them are of use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+__all__ = ["holds_present_state", "relocated"]
+
+
+# Any: the values of a callback's state are of several types.
+def relocated(state: Mapping[str, Any], folder: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Find the files that the state of a checkpoint callback names, where its folder was moved.
+
+    Args:
+        state: The state of a ``ModelCheckpoint``.
+        folder: The folder that the callback writes to now.
+
+    Returns:
+        The state, with every file that is gone but stands in the folder under its name named there.
+    """
+
+    def found(path: str) -> str:
+        if not path or folder is None or Path(path).exists():
+            return path
+        moved = Path(folder) / Path(path).name
+        return str(moved) if moved.exists() else path
+
+    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+    named = {key: found(state[key]) for key in paths if key in state}
+    models = {found(path): score for path, score in state.get("best_k_models", {}).items()}
+    return {**state, **named, "best_k_models": models}
+
+
+def holds_present_state(path: str | os.PathLike[str], trainer: pl.Trainer) -> bool:
+    """Tell whether a checkpoint holds the very weights that would be saved now; call it on all ranks.
+
+    Args:
+        path: A checkpoint that exists, in a folder that all processes see.
+        trainer: The running Trainer.
+
+    Returns:
+        Whether it does: it is of this step, and the weights are the same bit by bit.
+    """
+    present = trainer.strategy.lightning_module_state_dict()
+    if not trainer.is_global_zero:
+        return bool(trainer.strategy.broadcast(False))
+    return bool(trainer.strategy.broadcast(_holds(path, trainer.global_step, present)))
+
+
+def _holds(path: str | os.PathLike[str], step: int, weights: Mapping[str, Any]) -> bool:
+    if not Path(path).is_file():
+        return False  # remote, or a folder of shards
+    try:
+        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception:  # noqa: BLE001  # whatever it is, it is not known to be ours, and stays
+        return False
+    if checkpoint.get("global_step") != step or checkpoint.get("state_dict", {}).keys() != weights.keys():
+        return False
+    return all(_same(checkpoint["state_dict"][name], value) for name, value in weights.items())
+
+
+def _same(saved: object, present: object) -> bool:
+    if isinstance(saved, torch.Tensor) and isinstance(present, torch.Tensor):
+        return saved.dtype == present.dtype and torch.equal(saved, present.cpu())
+    return type(saved) is type(present) and not isinstance(saved, torch.Tensor) and bool(saved == present)
