@@ -7,8 +7,10 @@ that :class:`StrategySeam` shadows.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -26,6 +28,8 @@ __all__ = [
     "callbacks_of",
     "is_dry_run",
     "is_metric_synchronised",
+    "last_saved",
+    "linking_with",
     "loading_checkpoint",
     "move_checkpoints_last",
     "refuses_several_optimizers",
@@ -44,6 +48,7 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C", bound="ModelCheckpoint")
 
 
 class StrategySeam:
@@ -69,6 +74,7 @@ class StrategySeam:
         self.strategy = strategy
         self.setup: Callable[..., Any] = strategy.setup
         self.save_checkpoint: Callable[..., Any] = strategy.save_checkpoint
+        self.remove_checkpoint: Callable[..., Any] = strategy.remove_checkpoint
         self.load_checkpoint: Callable[..., Any] = strategy.load_checkpoint
         self.load_model_state_dict: Callable[..., Any] = strategy.load_model_state_dict
         self.lightning_module_state_dict: Callable[..., Any] = strategy.lightning_module_state_dict
@@ -310,8 +316,9 @@ def restore_optimizer_state(trainer: pl.Trainer) -> None:
 def save_progress(callback: ModelCheckpoint, *, saving_at: int | None) -> dict[str, Any]:
     """Tell what a checkpoint callback keeps of its last save, and leaves out of its state.
 
-    Uses ``ModelCheckpoint._last_global_step_saved``, by which it saves only once in a step, and
-    ``_defer_save_until_validation``, by which a save waits for the metric.
+    Uses ``ModelCheckpoint._last_global_step_saved``, by which it saves only once in a step,
+    ``_defer_save_until_validation``, by which a save waits for the metric, and ``_last_checkpoint_saved``, without which
+    it saves once more when training ends.
 
     Args:
         callback: The callback.
@@ -323,6 +330,7 @@ def save_progress(callback: ModelCheckpoint, *, saving_at: int | None) -> dict[s
     return {
         "step": callback._last_global_step_saved if saving_at is None else saving_at,
         "deferred": callback._defer_save_until_validation,
+        "file": callback._last_checkpoint_saved or callback.last_model_path or callback.best_model_path,
     }
 
 
@@ -335,6 +343,48 @@ def restore_save_progress(callback: ModelCheckpoint, saved: Mapping[str, Any]) -
     """
     callback._last_global_step_saved = saved["step"]
     callback._defer_save_until_validation = saved["deferred"]
+    callback._last_checkpoint_saved = saved["file"]
+
+
+def last_saved(callback: ModelCheckpoint) -> str:
+    """Tell which file a checkpoint callback has saved last.
+
+    Uses ``ModelCheckpoint._last_checkpoint_saved``: the public attributes tell the best and the one called last.
+
+    Args:
+        callback: The callback.
+
+    Returns:
+        The path; empty if there is none.
+    """
+    return callback._last_checkpoint_saved
+
+
+def linking_with(replace_link: Callable[[Path, Path], None]) -> Callable[[type[C]], type[C]]:
+    """Make a class decorator that gives a checkpoint callback another way to replace the link of ``save_last="link"``.
+
+    Overrides ``ModelCheckpoint._link_checkpoint``, which removes the old link before it makes the new one.
+
+    Args:
+        replace_link: Takes the path of the link, which may exist, and that of the file to point to.
+
+    Returns:
+        The decorator.
+    """
+
+    def link(trainer: pl.Trainer, filepath: str, linkpath: str) -> None:
+        link, target = Path(linkpath), Path(filepath)
+        if trainer.is_global_zero and link.absolute() != target.absolute():
+            if link.is_dir() and not link.is_symlink():
+                shutil.rmtree(link)  # a folder of shards, which no file can replace
+            replace_link(link, target)
+        trainer.strategy.barrier()
+
+    def decorate(kind: type[C]) -> type[C]:
+        type.__setattr__(kind, "_link_checkpoint", staticmethod(link))
+        return kind
+
+    return decorate
 
 
 def validation_follows(trainer: pl.Trainer) -> bool:

@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, did_you_mean
-from phasewire.app.lightning_seams import callbacks_of, restore_save_progress, save_progress
+from phasewire.app.atomic_save import replace_link
+from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
 from phasewire.app.phases.checkpoint_files import holds_present_state, relocated
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class FTSEarlyStopping(EarlyStopping):
         self._ended_run = bool(state_dict.get("ended_run", False))
 
 
+@linking_with(replace_link)
 class FTSCheckpoint(ModelCheckpoint):
     """A model checkpoint that records the phase it was taken in; ``restore_best`` reads the best one between phases.
 

@@ -22,26 +22,25 @@ __all__ = ["CatchUp"]
 
 
 class CatchUp:
-    """Records what is left to do when a checkpoint is saved, and does it when a fit resumes.
+    """Records what is left to do when a checkpoint is saved, and does it when a fit resumes."""
 
-    Args:
-        trainer: The Trainer that fits.
-    """
-
-    def __init__(self, trainer: pl.Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self) -> None:
         # Any: metrics are what the module logged.
         self._metrics: dict[str, Any] = {}
         self._owed_epoch: int | None = None
 
-    def record(self) -> dict[str, Any]:
+    @staticmethod
+    def record(trainer: pl.Trainer) -> dict[str, Any]:
         """Tell what a run that resumes from the checkpoint being saved needs to know.
+
+        Args:
+            trainer: The running Trainer.
 
         Returns:
             Plain values, and the logged metrics as tensors.
         """
-        metrics = {name: value.detach().cpu() for name, value in self._trainer.callback_metrics.items()}
-        return {"metrics": metrics, "validation_follows": validation_follows(self._trainer)}
+        metrics = {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}
+        return {"metrics": metrics, "validation_follows": validation_follows(trainer)}
 
     def resume(self, saved: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
         """Take what :meth:`record` told, before Lightning restores its loops.
@@ -56,30 +55,42 @@ class CatchUp:
         if was_saved_at_epoch_end(checkpoint):
             self._owed_epoch = checkpoint["epoch"]
 
-    def begin(self) -> None:
-        """Act when training begins, its progress restored."""
-        self._trainer.callback_metrics.update(self._metrics)
+    def begin(self, trainer: pl.Trainer) -> None:
+        """Act when training begins, its progress restored.
+
+        Args:
+            trainer: The running Trainer.
+        """
+        trainer.callback_metrics.update(self._metrics)
         self._metrics = {}
         # A validation that was begun counts one batch more than there are, and the next resume would begin it again.
-        validation = self._trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+        validation = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
         validation.ready = validation.started = validation.processed = validation.completed
-        self.settle()
+        self.settle(trainer)
 
-    def note_epoch_end(self) -> None:
-        """Note an epoch after whose end Lightning steps no ``ReduceLROnPlateau``: the one that a fit resumed in."""
-        if self._trainer.fit_loop.restarting:
-            self._owed_epoch = self._trainer.current_epoch
+    def note_epoch_end(self, trainer: pl.Trainer) -> None:
+        """Note an epoch after whose end Lightning steps no ``ReduceLROnPlateau``: the one that a fit resumed in.
 
-    def settle(self) -> None:
-        """Step every ``ReduceLROnPlateau`` that Lightning left out, before anything else happens to the rates."""
+        Args:
+            trainer: The running Trainer.
+        """
+        if trainer.fit_loop.restarting:
+            self._owed_epoch = trainer.current_epoch
+
+    def settle(self, trainer: pl.Trainer) -> None:
+        """Step every ``ReduceLROnPlateau`` that Lightning left out, before anything else happens to the rates.
+
+        Args:
+            trainer: The running Trainer.
+        """
         epoch, self._owed_epoch = self._owed_epoch, None
-        module = self._trainer.lightning_module
+        module = trainer.lightning_module
         if epoch is None or not module.automatic_optimization:
             return
-        for config in self._trainer.lr_scheduler_configs:
+        for config in trainer.lr_scheduler_configs:
             if not config.reduce_on_plateau or config.interval != "epoch" or (epoch + 1) % config.frequency:
                 continue
-            metric = self._trainer.callback_metrics.get(config.monitor or "")
+            metric = trainer.callback_metrics.get(config.monitor or "")
             if metric is None:
                 rank_zero_warn(
                     f"The lr scheduler that monitors {config.monitor!r} misses one step: epoch {epoch} was interrupted, "

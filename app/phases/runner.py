@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import AdapterError, CheckpointError, did_you_mean
+from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.param_groups import (
     LearningRates,
@@ -18,6 +18,7 @@ from phasewire.app.phases.param_groups import (
     restart_with_groups,
 )
 from phasewire.app.phases.restore import restore_best
+from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import resume_running_stats
@@ -90,7 +91,7 @@ class PhaseRunner:
             depth=self._state.depth,
             started_at_epoch=self._state.started_at_epoch,
             groups=group_names(optimizers[0], self._named_parameters()) if optimizers else [],
-            phases=[list(phase.params) for phase in self.schedule.phases],
+            schedule=record_of(self.schedule),
             begun=self._state.begun,
         )
 
@@ -234,21 +235,14 @@ class PhaseRunner:
         self._thaw([name for phase in phases for name in self._module_names(phase, known)])
 
     def _require_same_phases(self, saved: PhaseState) -> None:
-        if saved.depth > self.final_depth:
-            raise CheckpointError(
-                f"The checkpoint was written in phase {saved.depth}, and the last phase to train is "
-                f"{self.final_depth}.",
-                remedy="Resume with the same schedule and max_depth.",
+        now = record_of(self.schedule)
+        require_resumable(saved.schedule, now, depth=saved.depth, final_depth=self.final_depth)
+        changes = changes_between(saved.schedule, now)
+        if changes:
+            rank_zero_warn(
+                f"Training goes on in phase {saved.depth} with another schedule than that of the checkpoint. Changed: "
+                f"{'; '.join(changes)}. What has begun keeps the groups and learning rates that the checkpoint holds."
             )
-        for depth in range(saved.depth + 1):
-            if set(self.schedule.phases[depth].params) != set(saved.phases[depth]):
-                raise CheckpointError(
-                    f"Phase {depth} of the schedule does not thaw what it did when the checkpoint was written in phase "
-                    f"{saved.depth}: then {_listed(saved.phases[depth])}, now "
-                    f"{_listed(self.schedule.phases[depth].params)}.",
-                    remedy="Resume with the same schedule, or load the checkpoint's weights into the module and start "
-                    "the new schedule without ckpt_path.",
-                )
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -322,8 +316,3 @@ class PhaseRunner:
 
     def _readable(self, names: Iterable[str]) -> str:
         return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -18,6 +18,7 @@ from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_dry_run, is_metric_synchronised, refuses_several_optimizers, strategy_flag
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
+from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.schedule_source import (
@@ -138,9 +139,9 @@ class FinetuningScheduler(Callback):
     # Any: the attributes of an object hold values of every type.
     def __getstate__(self) -> dict[str, Any]:
         """Give what a copy is made of: the settings and the parts, and nothing of a run."""
-        of_a_run = dict.fromkeys(("_trainer", "_adapter", "_seam", "_runner", "_companions", "_catch_up"))
+        of_a_run = dict.fromkeys(("_trainer", "_adapter", "_seam", "_runner", "_companions"))
         kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}  # the module's
-        return kept | of_a_run
+        return kept | of_a_run | {"_kept_files": KeptFiles()}
 
     def _begin_run(self) -> None:
         self._runner: PhaseRunner | None = None
@@ -149,7 +150,8 @@ class FinetuningScheduler(Callback):
         self._resolved: ResolvedSchedule | None = None
         self._plain: PlainSchedule = {}
         self._saved: PhaseState | None = None
-        self._catch_up: CatchUp | None = None
+        self._catch_up = CatchUp()
+        self._kept_files = KeptFiles()
         self._checked_monitors: set[str] = set()
         self._epoch_begun = -1
 
@@ -327,16 +329,17 @@ class FinetuningScheduler(Callback):
         fitting = stage == TrainerFn.FITTING
         if self._seam is not None:
             self._seam.remove()
+        if fitting:
+            self._begin_run()
         self._seam = translate_checkpoints_of(
             trainer.strategy,
             self.strategy_adapter,
             self._translator,
             set_up_fit=self._set_up_fit if fitting else None,
+            kept_files=self._kept_files,
         )
         if not fitting:
             return
-        self._begin_run()
-        self._catch_up = CatchUp(trainer)
         if not self.settings.gen_ft_sched_only:
             self._companions = find_companions(
                 trainer,
@@ -344,6 +347,7 @@ class FinetuningScheduler(Callback):
                 restore_best=self.settings.restore_best,
             )
             self._companions.begin_run(self, trainer, pl_module)
+            self._kept_files.begin(trainer, self._companions.checkpoint)
         self.strategy_adapter.on_before_init_fts()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -368,19 +372,23 @@ class FinetuningScheduler(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Catch up on what Lightning leaves out of a resumed fit."""
-        if self._catch_up is not None:
-            self._catch_up.begin()
+        self._catch_up.begin(trainer)
+        if self._saved is not None and trainer.ckpt_path is not None:
+            self._kept_files.resume(trainer.ckpt_path, self._saved.put_off)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Catch up on what Lightning leaves out of a resumed fit."""
-        if self._catch_up is not None:
-            self._catch_up.settle()
+        self._catch_up.settle(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remove the checkpoints whose removal was put off."""
+        if self._seam is not None:
+            self._kept_files.release(self._seam.remove_checkpoint)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on to the next phase when the current one is over."""
         self._epoch_begun = trainer.current_epoch
-        if self._catch_up is not None:
-            self._catch_up.settle()
+        self._catch_up.settle(trainer)
         if self.should_transition(trainer):
             self._running().advance()
 
@@ -405,8 +413,7 @@ class FinetuningScheduler(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the adapter check the monitored metrics once they are logged."""
         self._check_monitors(trainer)
-        if self._catch_up is not None:
-            self._catch_up.note_epoch_end()
+        self._catch_up.note_epoch_end(trainer)
 
     # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has
     # one in words that say nothing of schedules, before ours can.
@@ -423,9 +430,9 @@ class FinetuningScheduler(Callback):
         if self._runner is not None:
             # A subclass may have a state of its own.
             states = checkpoint["callbacks"]
-            states[SCHEDULER_STATE_KEY] = states.get(SCHEDULER_STATE_KEY, {}) | self._runner.snapshot().to_dict()
-            if self._catch_up is not None:
-                states[SCHEDULER_STATE_KEY]["catch_up"] = self._catch_up.record()
+            state = self._runner.snapshot()
+            state.loop, state.put_off = self._catch_up.record(trainer), self._kept_files.put_off
+            states[SCHEDULER_STATE_KEY] = states.get(SCHEDULER_STATE_KEY, {}) | state.to_dict()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -433,11 +440,10 @@ class FinetuningScheduler(Callback):
         """Take the progress through the schedule from a checkpoint that a fit resumes; nothing outside ``fit``."""
         if trainer.state.fn == TrainerFn.FITTING:
             where = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
-            state = checkpoint["callbacks"][SCHEDULER_STATE_KEY]
-            saved = PhaseState.from_dict(state, where=where)
-            self._saved = saved if saved.begun else None
-            if self._catch_up is not None and "catch_up" in state:
-                self._catch_up.resume(state["catch_up"], checkpoint)
+            saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY], where=where)
+            if saved.begun:
+                self._saved = saved
+                self._catch_up.resume(saved.loop, checkpoint)
 
     # -- setting up ----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError, PhasewireError
+from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.lightning_seams import StrategySeam
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.checkpoint import CheckpointTranslator
+    from phasewire.app.phases.kept_files import KeptFiles
 
 __all__ = ["translate_checkpoints_of"]
 
@@ -29,6 +31,7 @@ def translate_checkpoints_of(
     translator: CheckpointTranslator,
     *,
     set_up_fit: Callable[[pl.Trainer, Callable[[pl.Trainer], None]], None] | None,
+    kept_files: KeptFiles,
 ) -> StrategySeam:
     """Shadow the strategy's checkpoint methods, and its ``setup``, until it is torn down.
 
@@ -38,6 +41,7 @@ def translate_checkpoints_of(
         translator: What passes checkpoints through the adapter.
         set_up_fit: For a fit, called when the module is complete, with the Trainer and the strategy's own ``setup``,
             which it must call; ``None`` at other stages, where a checkpoint is only read for its weights.
+        kept_files: Decides when a file is removed.
 
     Returns:
         The seam, with the strategy's own methods.
@@ -59,9 +63,14 @@ def translate_checkpoints_of(
     def load_model_state_dict(checkpoint: dict[str, Any], strict: bool = True) -> None:
         translator.load(checkpoint, adapter, read_from[0] if read_from else None, strict=strict)
 
-    def save_checkpoint(checkpoint: dict[str, Any], *destination: object, **options: object) -> None:
+    def save_checkpoint(checkpoint: dict[str, Any], filepath: str | os.PathLike[str], **options: object) -> None:
         translator.sign(checkpoint, adapter)
-        seam.save_checkpoint(checkpoint, *destination, **options)
+        with saving_atomically(strategy):
+            seam.save_checkpoint(checkpoint, filepath, **options)
+        kept_files.note_saved(filepath, seam.remove_checkpoint)
+
+    def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:
+        kept_files.remove(filepath, seam.remove_checkpoint)
 
     seam = StrategySeam(
         strategy,
@@ -70,6 +79,7 @@ def translate_checkpoints_of(
             "load_checkpoint": load_checkpoint,
             "load_model_state_dict": load_model_state_dict,
             "save_checkpoint": save_checkpoint,
+            "remove_checkpoint": remove_checkpoint,
             "lightning_module_state_dict": lambda: translator.collect(adapter),
         },
     )

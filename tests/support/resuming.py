@@ -297,11 +297,17 @@ def differences(left: Any, right: Any, where: str = "") -> list[str]:
     """Say where two nests of values differ by a bit."""
     if isinstance(left, dict) and isinstance(right, dict):
         missing = [f"{where}/{key}: only in one" for key in left.keys() ^ right.keys()]
-        return missing + [text for key in left.keys() & right.keys() for text in differences(left[key], right[key], f"{where}/{key}")]
+        return missing + [
+            text for key in left.keys() & right.keys() for text in differences(left[key], right[key], f"{where}/{key}")
+        ]
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
         if len(left) != len(right):
             return [f"{where}: {left!r} or {right!r}"]
-        return [text for index, pair in enumerate(zip(left, right, strict=True)) for text in differences(*pair, f"{where}/{index}")]
+        return [
+            text
+            for index, pair in enumerate(zip(left, right, strict=True))
+            for text in differences(*pair, f"{where}/{index}")
+        ]
     if isinstance(left, Tensor) and isinstance(right, Tensor):
         return [] if torch.equal(left, right) else [f"{where}: {left!r} or {right!r}"]
     return [] if left == right else [f"{where}: {left!r} or {right!r}"]
