@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "StrategySeam",
+    "begin_epoch_anew",
     "callbacks_of",
     "is_dry_run",
     "is_metric_synchronised",
@@ -38,12 +39,12 @@ __all__ = [
     "restore_model_state",
     "restore_optimizer_state",
     "restore_save_progress",
+    "resume_after_epoch",
     "resume_before_validation",
     "save_progress",
     "stands_for_no_optimizer",
     "strategy_flag",
     "validation_follows",
-    "was_saved_at_epoch_end",
 ]
 
 P = ParamSpec("P")
@@ -316,9 +317,8 @@ def restore_optimizer_state(trainer: pl.Trainer) -> None:
 def save_progress(callback: ModelCheckpoint, *, saving_at: int | None) -> dict[str, Any]:
     """Tell what a checkpoint callback keeps of its last save, and leaves out of its state.
 
-    Uses ``ModelCheckpoint._last_global_step_saved``, by which it saves only once in a step,
-    ``_defer_save_until_validation``, by which a save waits for the metric, and ``_last_checkpoint_saved``, without which
-    it saves once more when training ends.
+    Uses ``ModelCheckpoint._last_global_step_saved``, by which it saves only once in a step, and
+    ``_defer_save_until_validation``, by which a save waits for the metric.
 
     Args:
         callback: The callback.
@@ -330,12 +330,13 @@ def save_progress(callback: ModelCheckpoint, *, saving_at: int | None) -> dict[s
     return {
         "step": callback._last_global_step_saved if saving_at is None else saving_at,
         "deferred": callback._defer_save_until_validation,
-        "file": callback._last_checkpoint_saved or callback.last_model_path or callback.best_model_path,
     }
 
 
 def restore_save_progress(callback: ModelCheckpoint, saved: Mapping[str, Any]) -> None:
-    """Let a checkpoint callback go on from what :func:`save_progress` told.
+    """Let a checkpoint callback go on from what :func:`save_progress` told, the rest of its state restored.
+
+    Uses ``ModelCheckpoint._last_checkpoint_saved`` as well: a callback that has saved nothing saves when training ends.
 
     Args:
         callback: The callback.
@@ -343,7 +344,7 @@ def restore_save_progress(callback: ModelCheckpoint, saved: Mapping[str, Any]) -
     """
     callback._last_global_step_saved = saved["step"]
     callback._defer_save_until_validation = saved["deferred"]
-    callback._last_checkpoint_saved = saved["file"]
+    callback._last_checkpoint_saved = callback.last_model_path or callback.best_model_path
 
 
 def last_saved(callback: ModelCheckpoint) -> str:
@@ -390,8 +391,8 @@ def linking_with(replace_link: Callable[[Path, Path], None]) -> Callable[[type[C
 def validation_follows(trainer: pl.Trainer) -> bool:
     """Tell whether the batch that is just over is followed by validation; asked while a checkpoint is saved.
 
-    Uses ``_should_check_val_fx`` of the training epoch loop and ``_data_fetcher`` of the fit loop: the answer depends on
-    six settings of the Trainer and on the time.
+    Uses ``_should_check_val_fx`` of the training epoch loop and ``_data_fetcher`` of the fit loop: the answer depends
+    on six settings of the Trainer and on the time.
 
     Args:
         trainer: The running Trainer.
@@ -423,18 +424,33 @@ def resume_before_validation(checkpoint: Mapping[str, Any]) -> None:
     loops["epoch_loop.val_loop.batch_progress"]["current"] = dict.fromkeys(validation, 0)
 
 
-def was_saved_at_epoch_end(checkpoint: Mapping[str, Any]) -> bool:
-    """Tell whether a checkpoint was saved in ``on_train_epoch_end``, when an epoch was over but for its lr schedulers.
+def resume_after_epoch(checkpoint: Mapping[str, Any]) -> bool:
+    """Let a fit that resumes a checkpoint of ``on_train_epoch_end`` begin with the next epoch.
 
-    Uses the names under which ``_Loop.state_dict`` stores the progress of the loops.
+    Lightning does so by itself, except with ``max_steps``, where it ends the same epoch a second time. Uses the names
+    under which ``_Loop.state_dict`` stores the progress of the loops.
 
     Args:
-        checkpoint: The checkpoint.
+        checkpoint: What is about to be restored; changed in place.
 
     Returns:
-        Whether it was, after all batches of the epoch.
+        Whether it was saved there, after all batches of the epoch; otherwise nothing was changed.
     """
     loops = checkpoint["loops"]["fit_loop"]
     epoch = loops["epoch_progress"]["current"]
-    is_whole: bool = loops["epoch_loop.batch_progress"]["is_last_batch"]
-    return is_whole and epoch["processed"] == epoch["completed"] + 1
+    if not loops["epoch_loop.batch_progress"]["is_last_batch"] or epoch["processed"] != epoch["completed"] + 1:
+        return False
+    for progress in loops["epoch_progress"].values():
+        progress["completed"] = progress["processed"]
+    return True
+
+
+def begin_epoch_anew(trainer: pl.Trainer) -> None:
+    """Let the epoch that a resumed fit begins with be a whole one, whatever the restored progress of its loop says.
+
+    Uses the setter of ``_Loop.restarting``, which type checkers do not see as one.
+
+    Args:
+        trainer: The Trainer, in ``on_train_start``.
+    """
+    type(trainer.fit_loop.epoch_loop).restarting.__set__(trainer.fit_loop.epoch_loop, False)

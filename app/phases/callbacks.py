@@ -16,7 +16,7 @@ from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, did_you_mean
 from phasewire.app.atomic_save import replace_link
 from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
-from phasewire.app.phases.checkpoint_files import holds_present_state, relocated
+from phasewire.app.phases.checkpoint_files import holds_present_state, links_to, newest_link, relocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,8 @@ class FTSEarlyStopping(EarlyStopping):
 
     def _check(self, trainer: pl.Trainer, check: Callable[[], None]) -> None:
         stopping_before = trainer.should_stop
-        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        if not stopping_before:
+            self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         try:
             check()
         except RuntimeError as error:
@@ -236,7 +237,9 @@ class FTSCheckpoint(ModelCheckpoint):
         """
         if not super().file_exists(filepath, trainer):
             return False
-        return not (self._resumed and holds_present_state(filepath, trainer))
+        if not self._resumed:
+            return True
+        return not (links_to(filepath, self.best_k_models) or holds_present_state(filepath, trainer))
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:
@@ -261,6 +264,9 @@ class FTSCheckpoint(ModelCheckpoint):
         """
         state = relocated(state_dict, self.dirpath)
         super().load_state_dict({**state, "dirpath": self.dirpath})
+        if self.save_last == "link" and self.dirpath is not None:
+            # The link is made after the file it points to was saved, and is not mentioned there.
+            self.last_model_path = newest_link(self.dirpath, self.best_k_models) or self.last_model_path
         self.current_score = state.get("current_score")
         if "save_progress" in state:
             restore_save_progress(self, state["save_progress"])

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from phasewire.app.lightning_seams import resume_before_validation, validation_follows, was_saved_at_epoch_end
+from phasewire.app.lightning_seams import (
+    begin_epoch_anew,
+    resume_after_epoch,
+    resume_before_validation,
+    validation_follows,
+)
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -52,7 +57,7 @@ class CatchUp:
         self._metrics = dict(saved["metrics"])
         if saved["validation_follows"]:
             resume_before_validation(checkpoint)
-        if was_saved_at_epoch_end(checkpoint):
+        if resume_after_epoch(checkpoint):
             self._owed_epoch = checkpoint["epoch"]
 
     def begin(self, trainer: pl.Trainer) -> None:
@@ -63,6 +68,9 @@ class CatchUp:
         """
         trainer.callback_metrics.update(self._metrics)
         self._metrics = {}
+        if self._owed_epoch is not None or trainer.fit_loop.restarted_on_epoch_start:
+            # Else Lightning takes the batches of the epoch before for those of the one that begins.
+            begin_epoch_anew(trainer)
         # A validation that was begun counts one batch more than there are, and the next resume would begin it again.
         validation = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
         validation.ready = validation.started = validation.processed = validation.completed
@@ -93,8 +101,8 @@ class CatchUp:
             metric = trainer.callback_metrics.get(config.monitor or "")
             if metric is None:
                 rank_zero_warn(
-                    f"The lr scheduler that monitors {config.monitor!r} misses one step: epoch {epoch} was interrupted, "
-                    "and the checkpoint holds no metric of that name."
+                    f"The lr scheduler that monitors {config.monitor!r} misses one step: epoch {epoch} was "
+                    "interrupted, and the checkpoint holds no metric of that name."
                 )
                 continue
             module.lr_scheduler_step(config.scheduler, metric)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import torch
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-__all__ = ["holds_present_state", "relocated"]
+__all__ = ["holds_present_state", "links_to", "newest_link", "relocated"]
 
 
 # Any: the values of a callback's state are of several types.
@@ -37,6 +37,34 @@ def relocated(state: Mapping[str, Any], folder: str | os.PathLike[str] | None) -
     named = {key: found(state[key]) for key in paths if key in state}
     models = {found(path): score for path, score in state.get("best_k_models", {}).items()}
     return {**state, **named, "best_k_models": models}
+
+
+def newest_link(folder: str | os.PathLike[str], files: Iterable[str]) -> str:
+    """Find the newest symbolic link in a folder that points to one of some files.
+
+    Args:
+        folder: The folder of the links.
+        files: Where they may point to.
+
+    Returns:
+        The link; empty if there is none.
+    """
+    wanted = list(files)
+    links = [path for path in Path(folder).iterdir() if links_to(path, wanted)] if Path(folder).is_dir() else []
+    return str(max(links, key=lambda path: path.lstat().st_mtime_ns)) if links else ""
+
+
+def links_to(link: str | os.PathLike[str], files: Iterable[str]) -> bool:
+    """Tell whether something is a symbolic link to one of some files.
+
+    Args:
+        link: The path to look at.
+        files: Where it may point to.
+
+    Returns:
+        Whether it is.
+    """
+    return Path(link).is_symlink() and os.path.realpath(link) in map(os.path.realpath, files)
 
 
 def holds_present_state(path: str | os.PathLike[str], trainer: pl.Trainer) -> bool:

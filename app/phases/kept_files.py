@@ -1,8 +1,8 @@
 """Keeps the best checkpoints that a checkpoint to resume from still names.
 
 A checkpoint callback removes a best checkpoint as soon as it has saved a better one. The newest checkpoint of another
-callback, or ``last.ckpt``, may be older than that: it still names the removed file, and a run that resumes from it would
-have nothing to restore when a phase ends.
+callback, or ``last.ckpt``, may be older than that: it still names the removed file, and a run that resumes from it
+would have nothing to restore when a phase ends.
 """
 
 from __future__ import annotations
@@ -37,12 +37,15 @@ class KeptFiles:
         self._best: ModelCheckpoint | None = None
         self._named_in: dict[str, frozenset[str]] = {}
         self._put_off: dict[str, str] = {}
+        self._best_so_far: set[str] = set()
+        self._origin: str | None = None
         self._resumed_from: str | None = None
 
     @property
     def put_off(self) -> list[str]:
-        """The files whose removal is put off."""
-        return list(self._put_off.values())
+        """The files that are still there and are to be removed, as a checkpoint that is being saved records them."""
+        # A file gives way to a better one before the better one is saved, and is removed after.
+        return sorted((self._best_so_far | self._put_off.keys()) - self._named_now() - {self._origin or ""})
 
     def begin(self, trainer: pl.Trainer, best: ModelCheckpoint | None) -> None:
         """Act when a fit begins; before, every file is removed at once.
@@ -60,8 +63,9 @@ class KeptFiles:
             checkpoint: What the fit resumed from.
             put_off: :attr:`put_off`, when it was saved.
         """
-        self._resumed_from = _key(checkpoint)
+        self._origin = self._resumed_from = _key(checkpoint)
         named = self._named_in[self._resumed_from] = self._named_now()
+        self._best_so_far.update(named)
         folder = None if self._best is None or self._best.dirpath is None else _key(self._best.dirpath)
         for path in put_off:
             # As in Lightning: files elsewhere, and the one that was resumed from, are not the run's to remove.
@@ -77,6 +81,7 @@ class KeptFiles:
         """
         self._put_off.pop(_key(path), None)
         self._named_in[_key(path)] = self._named_now()
+        self._best_so_far.update(self._named_now())
         self.release(remove)
 
     def remove(self, path: str | os.PathLike[str], remove: Remove) -> None:
@@ -98,6 +103,7 @@ class KeptFiles:
         needed = frozenset(name for path in self._resumable() for name in self._needed_by(path))
         for key in self._put_off.keys() - needed:
             self._named_in.pop(key, None)
+            self._best_so_far.discard(key)
             remove(self._put_off.pop(key))
 
     def _resumable(self) -> Iterator[str]:

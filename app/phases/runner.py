@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -18,6 +19,7 @@ from phasewire.app.phases.param_groups import (
     restart_with_groups,
 )
 from phasewire.app.phases.restore import restore_best
+from phasewire.app.phases.rollback import optimizers_unchanged_by_failure
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState
 from phasewire.app.phases.strategy_support import support_for
@@ -199,10 +201,16 @@ class PhaseRunner:
         return self._support.agree(patience_is_over or 0 <= last_epoch <= epoch)
 
     def advance(self) -> None:
-        """Move on to the next phase."""
+        """Move on to the next phase, or fail and stay in this one."""
+        before = replace(self._state)
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
-        self.step()
+        try:
+            with optimizers_unchanged_by_failure(self._trainer):
+                self.step()
+        except BaseException:
+            self._state = before
+            raise
         if self._companions.early_stopping is not None:
             self._companions.early_stopping.begin_phase()
 

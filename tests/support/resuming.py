@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, OnExceptionCheckpoint
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
@@ -22,7 +22,7 @@ from tuning import Batches, TunedModule, make_trainer, names_of_groups
 STEPS_PER_EPOCH = 2
 
 
-class Cut(Exception):
+class PowerCutError(Exception):
     """The power went out."""
 
 
@@ -37,8 +37,9 @@ class StatefulBatches(Batches):
     def __iter__(self) -> Iterator[list[Tensor]]:
         start = self._given if self._resumes and self._given < len(self) else 0
         self._resumes = False
-        for self._given, batch in enumerate(self._batches[start:], start=start + 1):
-            yield batch
+        for index in range(start, len(self)):
+            self._given = index + 1
+            yield self._batches[index]
 
     def state_dict(self) -> dict[str, int]:
         return {"given": self._given}
@@ -98,6 +99,7 @@ class Job:
     recovery_first: bool = False
     checkpoint: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
+    on_exception: bool = False
 
     def module(self) -> TunedModule:
         module = TunedModule(
@@ -122,6 +124,9 @@ class Job:
         )
         return [recovery, best] if self.recovery_first else [best, recovery]
 
+    def others(self, folder: Path) -> list[Checkpoint]:
+        return [OnExceptionCheckpoint(folder / "exception")] if self.on_exception else []
+
     def start(self, folder: Path, *, cut: Moment | None = None, seed: int = 0, **fit_options: Any) -> Outcome:
         """Train, perhaps until the moment at which the run is cut off."""
         torch.manual_seed(seed)
@@ -134,7 +139,7 @@ class Job:
             custom_strategy_adapters={"auto": CutAdapter},
         )
         stopping = [] if self.epoch_transitions_only else [FTSEarlyStopping("val_loss", patience=self.patience)]
-        checkpoints = self.checkpoints(folder)
+        checkpoints = [*self.checkpoints(folder), *self.others(folder)]
         trainer = make_trainer(
             folder, scheduler, *stopping, *checkpoints, knife, max_epochs=self.epochs, **self.trainer
         )
@@ -147,7 +152,7 @@ class Job:
         with expected_warnings():
             try:
                 trainer.fit(module, StatefulBatches(), Batches(1), **fit_options)
-            except Cut:
+            except PowerCutError:
                 outcome.cut = True
         return outcome
 
@@ -175,7 +180,7 @@ class Knife(Callback):
     def reached(self, hook: str) -> None:
         seen = self.calls[hook] = self.calls.get(hook, 0) + 1
         if self.moment == Moment(hook, seen - 1):
-            raise Cut(hook)
+            raise PowerCutError(hook)
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.reached("epoch starts")
@@ -270,7 +275,8 @@ class Outcome:
                 if isinstance(callback, FTSEarlyStopping | FTSCheckpoint)
             },
             "global step": self.trainer.global_step,
-            "epoch": self.trainer.current_epoch,
+            # A run that ended in the middle of an epoch, by early stopping, counts it or not.
+            "epoch": None if self.trainer.should_stop else self.trainer.current_epoch,
         }
 
     def best_files(self) -> dict[str, Any]:
