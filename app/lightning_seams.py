@@ -401,8 +401,8 @@ def validation_follows(trainer: pl.Trainer) -> bool:
         Whether it is; ``False`` outside ``on_train_batch_end``.
     """
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-    batch = loop.batch_progress.current
-    is_over = trainer.training and batch.started == batch.processed == batch.completed + 1
+    batch = loop.batch_progress.current.state_dict()
+    is_over = trainer.training and batch["started"] == batch["processed"] == batch["completed"] + 1
     return is_over and fetcher is not None and loop._should_check_val_fx(fetcher)
 
 

@@ -235,7 +235,7 @@ class FTSCheckpoint(ModelCheckpoint):
         A run that was cut off may have saved files after the checkpoint it resumes from, and a resumed run saves the
         same again: those it may replace.
         """
-        if not super().file_exists(filepath, trainer):
+        if not super().file_exists(os.fspath(filepath), trainer):
             return False
         if not self._resumed:
             return True

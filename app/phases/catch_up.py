@@ -73,7 +73,7 @@ class CatchUp:
             begin_epoch_anew(trainer)
         # A validation that was begun counts one batch more than there are, and the next resume would begin it again.
         validation = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
-        validation.ready = validation.started = validation.processed = validation.completed
+        validation.load_state_dict(dict.fromkeys(validation.state_dict(), validation.completed))
         self.settle(trainer)
 
     def note_epoch_end(self, trainer: pl.Trainer) -> None:
