@@ -225,8 +225,6 @@ def test_the_best_checkpoint_counts_although_the_folder_is_another_one(tmp_path)
     assert all(torch.equal(value, expected[name]) for name, value in state.items())
 
 
-# The other checkpoint callback, which is Lightning's own, says that it forgets.
-@pytest.mark.filterwarnings("ignore:The dirpath has changed from .*recovery:UserWarning")
 def test_the_best_checkpoint_is_found_where_its_folder_was_moved_to(tmp_path):
     job = Job(BY_EPOCHS, val_losses=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0), patience=99)
     whole = job.start(tmp_path / "whole")
