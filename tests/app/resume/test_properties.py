@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from resuming import LR_SCHEDULERS, OPTIMIZERS, Job, Moment, differences
@@ -85,6 +85,8 @@ def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_bits(folders, job,
         moment = Moment(hook, data.draw(st.integers(0, run.knife.calls[hook] - 1), label="calls before"))
         run = job.start(folder, seed=attempt, cut=moment, **checkpoint or {})
         newest = run.newest()
+        # A run that has made its last step is over for Lightning, whatever was to follow that step.
+        assume(newest is None or not newest.stem.endswith(f"step={job.trainer.get('max_steps')}"))
         if newest is None:
             folder = next(folders)  # cut off before the first checkpoint: it begins again
         else:
