@@ -16,7 +16,7 @@ from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, did_you_mean
 from phasewire.app.atomic_save import replace_link
 from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
-from phasewire.app.phases.checkpoint_files import holds_present_state, links_to, newest_link, relocated
+from phasewire.app.phases.checkpoint_files import may_be_replaced, newest_link, relocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,10 +136,17 @@ class FTSEarlyStopping(EarlyStopping):
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` saved."""
+        """Restore what :meth:`state_dict` saved, except for the patience: that of the callback holds.
+
+        A run that ended because its patience was used up goes on with more of it.
+        """
+        patience = self.patience
         super().load_state_dict(state_dict)
+        self.patience = patience
         self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
-        self._ended_run = bool(state_dict.get("ended_run", False))
+        was_patience = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
+        has_more = was_patience and self.wait_count < patience
+        self._ended_run = bool(state_dict.get("ended_run", False)) and not has_more
 
 
 @linking_with(replace_link)
@@ -237,9 +244,7 @@ class FTSCheckpoint(ModelCheckpoint):
         """
         if not super().file_exists(os.fspath(filepath), trainer):
             return False
-        if not self._resumed:
-            return True
-        return not (links_to(filepath, self.best_k_models) or holds_present_state(filepath, trainer))
+        return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-__all__ = ["holds_present_state", "links_to", "newest_link", "relocated"]
+__all__ = ["may_be_replaced", "newest_link", "relocated"]
 
 
 # Any: the values of a callback's state are of several types.
@@ -50,37 +50,29 @@ def newest_link(folder: str | os.PathLike[str], files: Iterable[str]) -> str:
         The link; empty if there is none.
     """
     wanted = list(files)
-    links = [path for path in Path(folder).iterdir() if links_to(path, wanted)] if Path(folder).is_dir() else []
+    links = [path for path in Path(folder).iterdir() if _links_to(path, wanted)] if Path(folder).is_dir() else []
     return str(max(links, key=lambda path: path.lstat().st_mtime_ns)) if links else ""
 
 
-def links_to(link: str | os.PathLike[str], files: Iterable[str]) -> bool:
-    """Tell whether something is a symbolic link to one of some files.
+def may_be_replaced(path: str | os.PathLike[str], files: Iterable[str], trainer: pl.Trainer) -> bool:
+    """Tell whether a file can be written over without a loss; call it on all ranks.
 
     Args:
-        link: The path to look at.
-        files: Where it may point to.
-
-    Returns:
-        Whether it is.
-    """
-    return Path(link).is_symlink() and os.path.realpath(link) in map(os.path.realpath, files)
-
-
-def holds_present_state(path: str | os.PathLike[str], trainer: pl.Trainer) -> bool:
-    """Tell whether a checkpoint holds the very weights that would be saved now; call it on all ranks.
-
-    Args:
-        path: A checkpoint that exists, in a folder that all processes see.
+        path: A file that exists.
+        files: The best checkpoints of the run.
         trainer: The running Trainer.
 
     Returns:
-        Whether it does: it is of this step, and the weights are the same bit by bit.
+        Whether it is a link to one of the run's own checkpoints, or holds the very weights that would be saved now: it
+        is of this step, and they are the same bit by bit.
     """
     present = trainer.strategy.lightning_module_state_dict()
-    if not trainer.is_global_zero:
-        return bool(trainer.strategy.broadcast(False))
-    return bool(trainer.strategy.broadcast(_holds(path, trainer.global_step, present)))
+    answer = trainer.is_global_zero and (_links_to(path, files) or _holds(path, trainer.global_step, present))
+    return bool(trainer.strategy.broadcast(answer))
+
+
+def _links_to(link: str | os.PathLike[str], files: Iterable[str]) -> bool:
+    return Path(link).is_symlink() and os.path.realpath(link) in map(os.path.realpath, files)
 
 
 def _holds(path: str | os.PathLike[str], step: int, weights: Mapping[str, Any]) -> bool:

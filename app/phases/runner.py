@@ -21,7 +21,7 @@ from phasewire.app.phases.param_groups import (
 from phasewire.app.phases.restore import restore_best
 from phasewire.app.phases.rollback import optimizers_unchanged_by_failure
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
-from phasewire.app.phases.state import PhaseState
+from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import resume_running_stats
 
@@ -181,7 +181,10 @@ class PhaseRunner:
         self.thaw_to_depth()
         rebuild_groups(self._optimizer, self._schedulers(), self._named_parameters(), saved.groups)
         self._support.after_thaw()
-        rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.")
+        now = installed_versions()
+        others = [f"{name} {was} (now {now.get(name)})" for name, was in saved.versions.items() if was != now.get(name)]
+        written = f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
+        rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.{written}")
 
     # -- from phase to phase -------------------------------------------------------------------------------------
 

@@ -441,8 +441,8 @@ class FinetuningScheduler(Callback):
         if trainer.state.fn == TrainerFn.FITTING:
             where = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
             saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY], where=where)
+            self._saved = saved if saved.begun else None
             if saved.begun:
-                self._saved = saved
                 self._catch_up.resume(saved.loop, checkpoint)
 
     # -- setting up ----------------------------------------------------------------------------------------------

@@ -81,7 +81,10 @@ class PhaseState:
                 started_at_epoch=int(saved["started_at_epoch"]),
                 groups=[list(names) for names in saved["groups"]],
                 schedule=[{**phase, "params": list(phase["params"])} for phase in saved["schedule"]],
-                loop=dict(saved["loop"]),
+                loop={
+                    "metrics": dict(saved["loop"]["metrics"]),
+                    "validation_follows": bool(saved["loop"]["validation_follows"]),
+                },
                 put_off=list(saved["put_off"]),
                 versions=dict(saved["versions"]),
                 begun=bool(saved["begun"]),

@@ -77,8 +77,7 @@ def test_a_later_phase_may_go(in_phase_1, tmp_path):
     [
         (
             changed(phase_0={"params": ["head.weight"]}, phase_2={"params": ["layers.0.*", "head.bias"]}),
-            r"Phase 0 of the schedule does not thaw what it did when the checkpoint was written in phase 1\. Changed "
-            r"since then: phase 0: no longer head\.bias; phase 2: now also head\.bias\. Resume with a schedule whose",
+            r"Phase 0 of the .* Changed since then: phase 0: no longer head\.bias; phase 2: now also head\.bias\. Resume",
         ),
         (
             changed(phase_1={"params": ["layers.1.*", "layers.2.*"]}),
@@ -86,14 +85,24 @@ def test_a_later_phase_may_go(in_phase_1, tmp_path):
         ),
         (
             {0: SCHEDULE[0]},
-            r"in phase 1, and the last phase to train is 0\. Changed since then: phase 1 is gone \(layers\.1\.weight, "
-            r"layers\.1\.bias\); phase 2 is gone \(layers\.0\.weight, layers\.0\.bias\)\. Resume with the same",
+            r"last phase to train is 0\. Changed .* phase 1 is gone \(layers\.1\.weight, layers\.1\.bias\); phase 2 is gone",
         ),
     ],
 )
 def test_other_parameters_in_a_phase_that_has_begun_are_refused(in_phase_1, tmp_path, schedule, message):
     with pytest.raises(CheckpointError, match=message):
         replace(JOB, schedule=schedule).start(tmp_path, ckpt_path=in_phase_1)
+
+
+def test_other_versions_are_said(in_phase_1, tmp_path, caplog):
+    checkpoint = torch.load(in_phase_1, weights_only=True)
+    checkpoint["callbacks"]["phasewire.FinetuningScheduler"]["versions"]["torch"] = "2.0.0"
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+
+    with caplog.at_level("INFO"):
+        JOB.start(tmp_path, ckpt_path=tmp_path / "old.ckpt")
+
+    assert f"The checkpoint was written with torch 2.0.0 (now {version('torch')})" in caplog.text
 
 
 def test_many_names_are_shortened():

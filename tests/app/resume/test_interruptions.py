@@ -1,6 +1,7 @@
 """Moments at which plain Lightning loses something, or at which a checkpoint is half of what it should be."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_a_run_that_early_stopping_ended_stays_ended(tmp_path):
 
     assert resumed.knife.epochs == {}
     assert_same(whole, resumed)
+
+
+def test_a_run_that_early_stopping_ended_goes_on_with_more_patience(tmp_path):
+    job = Job({0: {"params": ["head.*"]}}, epochs=7, val_losses=LOSSES, patience=2)
+    ended = job.start(tmp_path)
+
+    resumed = replace(job, patience=3).start(tmp_path, ckpt_path=ended.newest())
+
+    assert [epoch for epoch, *_ in list(resumed.knife.epochs.values())[::2]] == [5, 6]
 
 
 def test_the_reason_why_training_stopped_is_still_told_with_validation_within_epochs(tmp_path):
