@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint style format types clean
+.PHONY: help run test parity lint style format types clean
 
 VENV ?= .venv
 # The folder of the tools: the tests call the targets below with the one they run in.
@@ -12,6 +12,8 @@ BIN ?= $(VENV)/bin
 # A file of tests stays in one process, so that what it builds once is built once.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 DEMO_ARGS ?=
+# How many random cases `make parity` compares.
+N ?= 1000
 
 # The first Python that runs and is new enough; 3.11 first, because constraints.txt is tested with it.
 OLD_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -29,6 +31,9 @@ run: $(VENV)/installed-demo ## run the main job: transfer learning on handwritte
 
 test: $(VENV)/installed-test ## run all tests, lint and type checks among them
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/pytest $(PYTEST_ARGS)
+
+parity: $(VENV)/installed-test ## train N random cases with finetuning-scheduler and with Phasewire, and compare: make parity N=5000
+	OMP_NUM_THREADS=1 PYTHONPATH=tests/support $(VENV)/bin/python tests/parity/compare.py $(N)
 
 lint: $(VENV)/installed-test ## check style, docstrings and types
 	$(MAKE) --no-print-directory style types

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -27,6 +28,7 @@ __all__ = [
     "StrategySeam",
     "begin_epoch_anew",
     "callbacks_of",
+    "forget_compiled_code",
     "is_dry_run",
     "is_metric_synchronised",
     "last_saved",
@@ -44,6 +46,7 @@ __all__ = [
     "save_progress",
     "stands_for_no_optimizer",
     "strategy_flag",
+    "uncompiled_name",
     "validation_follows",
 ]
 
@@ -242,6 +245,42 @@ def refuses_several_optimizers(error: RuntimeError) -> bool:
     return "multiple optimizers" in str(error)
 
 
+def forget_compiled_code(module: pl.LightningModule) -> None:
+    """Let ``torch.compile`` begin anew, where a part of a module is compiled.
+
+    What was compiled holds for the parameters that required a gradient then. It would stay, and after
+    ``torch._dynamo.config.recompile_limit`` phases (8) nothing more would be compiled.
+
+    Uses the ``_compiler_ctx`` of a LightningModule that was compiled whole, the ``_compiled_call_impl`` that
+    ``Module.compile()`` sets, and ``torch._dynamo.OptimizedModule``, which ``torch.compile`` wraps round a part: no
+    public name tells a compiled module.
+
+    Args:
+        module: The module whose parameters were thawed.
+    """
+    from torch._dynamo import OptimizedModule
+
+    if module._compiler_ctx is not None or any(
+        isinstance(part, OptimizedModule) or part._compiled_call_impl is not None for part in module.modules()
+    ):
+        torch.compiler.reset()
+
+
+def uncompiled_name(name: str) -> str:
+    """Give the name that a parameter has when no part of its module is compiled.
+
+    Uses ``_orig_mod``, the attribute under which ``torch._dynamo.OptimizedModule`` keeps the part that
+    ``torch.compile`` wrapped: it stands in the names of all its parameters.
+
+    Args:
+        name: The name of a parameter.
+
+    Returns:
+        The name without what the wrapper put in.
+    """
+    return name.replace("_orig_mod.", "")
+
+
 def restart_lr_scheduler(scheduler: LRScheduler) -> None:
     """Let an lr scheduler compute the rates of its first step again, after its groups were rebuilt.
 
@@ -304,13 +343,13 @@ def restore_model_state(trainer: pl.Trainer) -> None:
 
 
 def restore_optimizer_state(trainer: pl.Trainer) -> None:
-    """Load optimizer and lr-scheduler state from the checkpoint of :func:`loading_checkpoint`.
+    """Load the optimizer's state from the checkpoint of :func:`loading_checkpoint`; lr schedulers are left alone.
 
     Args:
-        trainer: The running Trainer, whose optimizers have the groups that the checkpoint was written with.
+        trainer: The running Trainer, whose optimizer has the groups that the checkpoint was written with.
     """
-    if trainer.state.fn == TrainerFn.FITTING:
-        trainer._checkpoint_connector.restore_optimizers_and_schedulers()
+    if trainer.state.fn == TrainerFn.FITTING and trainer.strategy.lightning_restore_optimizer:
+        trainer._checkpoint_connector.restore_optimizers()
 
 
 # Any: the values of a callback's state are of several types.

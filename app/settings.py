@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from phasewire.adapters.errors import did_you_mean
 from phasewire.app.config_file import key_path
 from phasewire.app.discovery import DEFAULT_GROUP
+from phasewire.app.reinit_settings import reinit_problems
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.settings_problems import as_error, problems_of
 
@@ -25,6 +26,10 @@ def _level_number(level: object) -> object:
     if level.upper() not in levels:
         raise ValueError(f"There is no logging level {level!r}. {did_you_mean(level, levels)}".strip())
     return levels[level.upper()]
+
+
+def _where(keys: Sequence[str | int]) -> str:
+    return f"FinetuningScheduler, {key_path(keys)}"
 
 
 def _nothing_is_empty(value: object) -> object:
@@ -63,9 +68,9 @@ class SchedulerSettings(_Section):
     """Phases end by ``max_transition_epoch`` alone, without early stopping."""
     # Any, here and below: the arguments of a class that is the user's choice.
     reinit_optim_cfg: Mapping[str, Any] | None = None
-    """The optimizer to start every phase after the first with; refused in this release."""
+    """The optimizer that every phase after the first starts with, in place of its ``new_optimizer``."""
     reinit_lr_cfg: Mapping[str, Any] | None = None
-    """The lr scheduler to start every phase after the first with; refused in this release."""
+    """The lr scheduler that every phase after the first starts with, in place of its ``new_lr_scheduler``."""
     strategy_adapter_cfg: Mapping[str, Any] | None = None
     """The options of the strategy adapter."""
     custom_strategy_adapters: Mapping[str, str | type] | None = None
@@ -98,10 +103,14 @@ class SchedulerSettings(_Section):
                 once.
         """
         try:
-            return cls.model_validate(settings)
+            checked = cls.model_validate(settings)
         except ValidationError as error:
             problems = problems_of(error, cls, settings)
-            raise as_error(problems, lambda keys: f"FinetuningScheduler, {key_path(keys)}") from error
+            raise as_error(problems, _where) from error
+        problems = list(reinit_problems(settings))
+        if problems:
+            raise as_error(problems, _where)
+        return checked
 
 
 class DiscoverySettings(_Section):

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from phasewire.adapters.errors import ConfigError
 from phasewire.app.config_file import Locate, YamlDocument, key_path, load_yaml, merge_settings
+from phasewire.app.reinit_settings import reinit_problems
 from phasewire.app.settings import ClassSpec, Settings
 from phasewire.app.settings_problems import Problem, as_error, problems_of
 from phasewire.app.trainer_keywords import trainer_problems
@@ -230,6 +231,10 @@ def _validated(values: Mapping[Any, Any]) -> tuple[Settings | None, list[Problem
     except ValidationError as error:
         problems = problems_of(error, Settings, values)
     problems += schedule_problems(values.get("scheduler"))
+    problems += [
+        Problem(("scheduler", *problem.keys), problem.text, problem.remedy)
+        for problem in reinit_problems(values.get("scheduler"))
+    ]
     trainer = values.get("trainer")
     if isinstance(trainer, Mapping):
         problems += trainer_problems(trainer)

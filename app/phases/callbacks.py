@@ -311,8 +311,11 @@ def _never_logged(callback: pl.Callback, monitor: str, trainer: pl.Trainer) -> C
         )
     elif (trainer.current_epoch + 1) % every:
         remedy = f"No validation has run yet (check_val_every_n_epoch={every}): check the metric after validation."
+    # With several dataloaders Lightning adds the loader to the name.
+    of_loaders = [name for name in logged if name.startswith(f"{monitor}/dataloader_idx_")]
+    near = did_you_mean(of_loaders[0], of_loaders) if of_loaders else did_you_mean(monitor, logged)
     return ConfigError(
         f"{type(callback).__name__} monitors {monitor!r}, which is not logged. Logged metrics: {listed}. "
-        f"{did_you_mean(monitor, logged)}".rstrip(),
+        f"{near}".rstrip(),
         remedy=remedy,
     )

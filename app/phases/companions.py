@@ -78,6 +78,7 @@ def find_companions(trainer: pl.Trainer, *, epoch_transitions_only: bool, restor
     Raises:
         ConfigError: There are several candidates, or the checkpoint callback cannot give a best checkpoint.
     """
+    _refuse_without_logging(trainer, epoch_transitions_only=epoch_transitions_only)
     callbacks = _without_superseded(callbacks_of(trainer))
     checkpoint = _existing_checkpoint(callbacks)
     early_stopping = None if epoch_transitions_only else _existing_early_stopping(callbacks)
@@ -125,6 +126,16 @@ def _before_other_checkpoints(checkpoint: FTSCheckpoint, callbacks: list[Callbac
     others = [callback for callback in callbacks if callback is not checkpoint]
     first = next((index for index, callback in enumerate(others) if isinstance(callback, Checkpoint)), len(others))
     return [*others[:first], checkpoint, *others[first:]]
+
+
+def _refuse_without_logging(trainer: pl.Trainer, *, epoch_transitions_only: bool) -> None:
+    if trainer.barebones and not epoch_transitions_only:
+        raise ConfigError(
+            "A barebones Trainer logs nothing, so no metric can end a phase.",
+            where="Trainer(barebones=True)",
+            remedy="Let epochs alone decide (epoch_transitions_only=True, restore_best=False, and a "
+            "max_transition_epoch in every phase), or leave barebones off.",
+        )
 
 
 def _only(callbacks: list[Callback], kind: type[_C]) -> _C | None:
@@ -226,7 +237,7 @@ def _new_checkpoint(trainer: pl.Trainer, early_stopping: EarlyStopping | None, a
     if not any(isinstance(callback, Checkpoint) for callback in callbacks_of(trainer)):
         raise ConfigError(
             "restore_best=True needs checkpoints, and the Trainer has no checkpoint callback.",
-            where="Trainer(enable_checkpointing=False)",
+            where="Trainer(barebones=True)" if trainer.barebones else "Trainer(enable_checkpointing=False)",
             remedy="Set restore_best=False, or let the Trainer save checkpoints.",
         )
     monitor, mode = _monitor_of(early_stopping, "FTSCheckpoint")

@@ -24,7 +24,12 @@ from phasewire.app.lightning_seams import stands_for_no_optimizer
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-__all__ = ["SUPPORTED_LR_SCHEDULERS", "require_usable_optimizer", "several_optimizers"]
+__all__ = [
+    "SUPPORTED_LR_SCHEDULERS",
+    "require_supported_lr_scheduler",
+    "require_usable_optimizer",
+    "several_optimizers",
+]
 
 #: Schedulers, with their subclasses, whose per-group state is known to be kept in line when groups are added.
 SUPPORTED_LR_SCHEDULERS = (
@@ -73,14 +78,29 @@ def require_usable_optimizer(
             remedy="Use another optimizer, or a schedule of one phase.",
         )
     for config in trainer.lr_scheduler_configs:
-        if not isinstance(config.scheduler, SUPPORTED_LR_SCHEDULERS) and not allow_untested:
-            supported = ", ".join(kind.__name__ for kind in SUPPORTED_LR_SCHEDULERS)
-            raise ConfigError(
-                f"{type(config.scheduler).__name__} keeps a state for every parameter group that cannot be kept in "
-                "line when a phase adds groups.",
-                where=where,
-                remedy=f"Use one of {supported}, a subclass of one, or set allow_untested=True.",
-            )
+        require_supported_lr_scheduler(type(config.scheduler), where, allow_untested=allow_untested)
+
+
+def require_supported_lr_scheduler(kind: type, where: str, *, allow_untested: bool) -> None:
+    """Make sure that the per-group state of an lr scheduler can be kept in line when groups are added.
+
+    Args:
+        kind: The class of the lr scheduler.
+        where: The place that asks for it, for messages.
+        allow_untested: Let any class pass.
+
+    Raises:
+        ConfigError: The class is not known to work.
+    """
+    if issubclass(kind, SUPPORTED_LR_SCHEDULERS) or allow_untested:
+        return
+    supported = ", ".join(each.__name__ for each in SUPPORTED_LR_SCHEDULERS)
+    raise ConfigError(
+        f"{kind.__name__} keeps a state for every parameter group that cannot be kept in line when a phase adds "
+        "groups.",
+        where=where,
+        remedy=f"Use one of {supported}, a subclass of one, or set allow_untested=True.",
+    )
 
 
 def several_optimizers(module: pl.LightningModule) -> ConfigError:

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 __all__ = [
     "LearningRates",
     "add_phase_groups",
+    "extend_lr_schedulers",
     "group_names",
+    "has_names",
+    "phase_groups",
     "rebuild_groups",
     "restart_with_groups",
+    "set_rate",
 ]
 
 GroupNames = list[list[str]]
@@ -77,10 +81,25 @@ def add_phase_groups(
         apply_lambdas: Multiply ``lr`` by the newest lambda of a scheduler that has lambdas.
     """
     first_lr = lr * _lambda_factor(schedulers) if apply_lambdas else lr
-    named = any("param_names" in group for group in optimizer.param_groups)
-    _append(optimizer, named_parameters, names, lr=first_lr, no_decay=no_decay, named=named)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    free = {name: parameter for name, parameter in named_parameters.items() if id(parameter) not in held}
+    for group in phase_groups(free, names, no_decay=no_decay, with_names=has_names(optimizer)):
+        optimizer.add_param_group({**group, "lr": first_lr, "initial_lr": first_lr})
+    extend_lr_schedulers(schedulers, len(optimizer.param_groups), base_lr=lr)
+
+
+def extend_lr_schedulers(schedulers: Sequence[LRScheduler], groups: int, *, base_lr: float | torch.Tensor) -> None:
+    """Give lr schedulers one entry for every group of their optimizer.
+
+    New groups follow the newest lambda of a scheduler with lambdas, and the first lower bound of one with bounds.
+
+    Args:
+        schedulers: The lr schedulers.
+        groups: How many groups the optimizer has.
+        base_lr: The rate that new groups start with.
+    """
     for scheduler in schedulers:
-        _extend(scheduler, len(optimizer.param_groups), base_lr=lr)
+        _extend(scheduler, groups, base_lr=base_lr)
 
 
 def rebuild_groups(
@@ -109,7 +128,7 @@ def rebuild_groups(
             f"{did_you_mean(unknown[0], named_parameters)}".rstrip(),
             remedy="Resume with the module that the checkpoint was written with.",
         )
-    named = any("param_names" in group for group in optimizer.param_groups)
+    named = has_names(optimizer)
     rebuilt: list[dict[str, Any]] = []  # Any: torch's groups hold options of every type
     for names in names_of_groups:
         group: dict[str, Any] = {**optimizer.defaults, "params": [named_parameters[name] for name in names]}
@@ -117,8 +136,7 @@ def rebuild_groups(
             group["param_names"] = list(names)
         rebuilt.append(group)
     optimizer.param_groups = rebuilt
-    for scheduler in schedulers:
-        _extend(scheduler, len(rebuilt), base_lr=optimizer.defaults["lr"])
+    extend_lr_schedulers(schedulers, len(rebuilt), base_lr=optimizer.defaults["lr"])
 
 
 def restart_with_groups(
@@ -138,10 +156,12 @@ def restart_with_groups(
         names: The names of the parameters to hold.
         no_decay: Parts of names; parameters whose name contains one get no weight decay.
     """
-    named = any("param_names" in group for group in optimizer.param_groups)
     lr = optimizer.defaults["lr"]
+    groups = phase_groups(named_parameters, names, no_decay=no_decay, with_names=has_names(optimizer))
     optimizer.param_groups = []
-    _append(optimizer, named_parameters, names, lr=lr, no_decay=no_decay, named=named)
+    for group in groups:
+        optimizer.add_param_group({**group, "lr": lr, "initial_lr": lr})
+    _drop_state_of_others(optimizer)
     for scheduler in schedulers:
         _shorten(scheduler, 1 if isinstance(scheduler, ReduceLROnPlateau) else 0)
         _extend(scheduler, len(optimizer.param_groups), base_lr=lr)
@@ -150,64 +170,93 @@ def restart_with_groups(
 
 
 class LearningRates:
-    """The learning rates of an optimizer and its schedulers at one moment, to be put back later.
+    """The rates of an optimizer's groups at one moment, current and initial, to be put back later.
 
-    Between phases the best checkpoint brings back older rates with its optimizer and scheduler state, while training
-    goes on from the newest.
+    A restored checkpoint takes weights back to an earlier epoch; the rates go on from the newest one, and so do the
+    lr schedulers, which are left as they are.
 
     Args:
-        optimizer: The optimizer to read.
-        schedulers: Its lr schedulers.
+        optimizer: The optimizer.
     """
 
-    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
+    def __init__(self, optimizer: Optimizer) -> None:
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
-        # state_dict() hands out the scheduler's own lists, which later grow with the groups.
-        self._states = [_copied(scheduler.state_dict()) for scheduler in schedulers]
+        self._initial_rates = [group.get("initial_lr") for group in optimizer.param_groups]
 
-    def put_back(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
+    def put_back(self, optimizer: Optimizer) -> None:
         """Set the rates again.
 
         Args:
-            optimizer: An optimizer with the groups it had then.
-            schedulers: Its lr schedulers.
+            optimizer: An optimizer that begins with the groups it had then.
         """
-        for scheduler, state in zip(schedulers, self._states, strict=True):
-            scheduler.load_state_dict(_copied(state))
-        for group, rate in zip(optimizer.param_groups, self._rates, strict=False):
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+        for group, rate, initial in zip(optimizer.param_groups, self._rates, self._initial_rates, strict=False):
+            set_rate(group, rate)
+            if initial is not None:
+                group["initial_lr"] = initial
 
 
-def _copied(state: dict[str, Any]) -> dict[str, Any]:  # Any: the state of a scheduler holds values of every type
-    return {key: list(value) if isinstance(value, list) else value for key, value in state.items()}
+# Any: torch's groups hold options of every type.
+def set_rate(group: dict[str, Any], rate: float | torch.Tensor) -> None:
+    """Set the learning rate of a group; in place where it is a tensor, which compiled optimizers hold on to.
+
+    Args:
+        group: A parameter group.
+        rate: The rate.
+    """
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
-def _append(
-    optimizer: Optimizer,
+def phase_groups(
     named_parameters: Mapping[str, Parameter],
     names: Sequence[str],
     *,
-    lr: float | torch.Tensor,
-    no_decay: Sequence[str] | None,
-    named: bool,
-) -> None:
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    no_decay: Sequence[str] | None = None,
+    with_names: bool = False,
+) -> list[dict[str, Any]]:
+    """Make the groups of one phase, without their learning rates.
+
+    Args:
+        named_parameters: The parameters to choose from, in the order of registration.
+        names: The names of the phase's parameters.
+        no_decay: Parts of names; parameters whose name contains one go to a second group, without weight decay.
+        with_names: Put the names into the groups, as torch does for an optimizer of named parameters.
+
+    Returns:
+        The groups; none when none of the names is there.
+    """
     wanted = frozenset(names)
-    new = [
-        (name, parameter)
-        for name, parameter in named_parameters.items()
-        if name in wanted and id(parameter) not in held
-    ]
+    new = [(name, parameter) for name, parameter in named_parameters.items() if name in wanted]
     if not new:
-        return
+        return []
+    groups: list[dict[str, Any]] = []
     for members, options in _split_by_decay(new, no_decay):
-        group: dict[str, Any] = {"params": [parameter for _, parameter in members], **options}  # Any: as torch's groups
-        if named:
+        group: dict[str, Any] = {"params": [parameter for _, parameter in members], **options}
+        if with_names:
             group["param_names"] = [name for name, _ in members]
-        optimizer.add_param_group({**group, "lr": lr, "initial_lr": lr})
+        groups.append(group)
+    return groups
+
+
+def has_names(optimizer: Optimizer) -> bool:
+    """Tell whether an optimizer was made of named parameters.
+
+    Args:
+        optimizer: The optimizer.
+
+    Returns:
+        Whether its groups hold names.
+    """
+    return any("param_names" in group for group in optimizer.param_groups)
+
+
+def _drop_state_of_others(optimizer: Optimizer) -> None:
+    # Some optimizers make state when they are built, and torch cannot save that of a parameter in no group.
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for parameter in [parameter for parameter in optimizer.state if id(parameter) not in held]:
+        del optimizer.state[parameter]
 
 
 def _split_by_decay(
@@ -234,7 +283,6 @@ def _lambda_factor(schedulers: Sequence[LRScheduler]) -> float:
 
 
 def _extend(scheduler: LRScheduler, groups: int, *, base_lr: float | torch.Tensor) -> None:
-    """Give a scheduler one entry for every group; new groups follow the newest lambda and the first minimum."""
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.min_lrs.extend(scheduler.min_lrs[:1] * (groups - len(scheduler.min_lrs)))
         return

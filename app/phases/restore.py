@@ -7,39 +7,38 @@ from typing import TYPE_CHECKING
 from phasewire.adapters.errors import CheckpointError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.lightning_seams import loading_checkpoint, restore_model_state, restore_optimizer_state
-from phasewire.app.phases.param_groups import rebuild_groups
+from phasewire.app.phases.other_callbacks import restore_averages
+from phasewire.app.phases.pending_saves import finish_saves
 from phasewire.app.phases.state import PhaseState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import lightning.pytorch as pl
-    from torch.nn import Parameter
 
     from phasewire.adapters.base import StrategyAdapter
+    from phasewire.app.phases.optimization import PhaseOptimization
 
 __all__ = ["restore_best"]
 
 
 def restore_best(
-    trainer: pl.Trainer, adapter: StrategyAdapter, path: str, named_parameters: Mapping[str, Parameter]
-) -> PhaseState:
-    """Restore weights, precision, optimizer and lr-scheduler state from the best checkpoint.
+    trainer: pl.Trainer, adapter: StrategyAdapter, path: str, optimization: PhaseOptimization | None
+) -> None:
+    """Restore weights and the states of precision and optimizer from the best checkpoint.
 
-    Callbacks and loops keep their progress: early stopping, checkpoint bookkeeping and the epoch count go on.
+    Learning rates, lr schedulers, callbacks and loops keep their progress: early stopping, checkpoint bookkeeping and
+    the epoch count go on. Averaged weights go back with the weights that they are the average of.
 
     Args:
         trainer: The running Trainer.
         adapter: The connected adapter.
         path: The best checkpoint.
-        named_parameters: The module's parameters.
-
-    Returns:
-        The state that the checkpoint was written in. The optimizer has the groups of that phase.
+        optimization: The optimizer of this run; ``None`` leaves it, where the phase that begins starts a new one.
 
     Raises:
         CheckpointError: The checkpoint does not belong to this run, or cannot be restored.
     """
+    # One process writes, and all wait for it.
+    finish_saves(trainer.strategy.checkpoint_io)
     trainer.strategy.barrier("phasewire.restore_best")
     with loading_checkpoint(trainer, path) as checkpoint:
         saved = checkpoint.get("callbacks", {}).get(SCHEDULER_STATE_KEY)
@@ -51,8 +50,7 @@ def restore_best(
             )
         state = PhaseState.from_dict(saved, where=path)
         restore_model_state(trainer)
-        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        rebuild_groups(trainer.optimizers[0], schedulers, named_parameters, state.groups)
-        adapter.on_before_restore_optimizers_and_lrs()
-        restore_optimizer_state(trainer)
-    return state
+        restore_averages(trainer, checkpoint)
+        if optimization is not None:
+            adapter.on_before_restore_optimizers_and_lrs()
+            optimization.take_over(state.optimization, lambda: restore_optimizer_state(trainer))

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     from torch.optim import Optimizer
 
-__all__ = ["optimizers_unchanged_by_failure"]
+__all__ = ["optimizers_kept_on_failure"]
 
 
 @contextmanager
-def optimizers_unchanged_by_failure(trainer: pl.Trainer) -> Iterator[None]:
+def optimizers_kept_on_failure(trainer: pl.Trainer) -> Iterator[None]:
     """Put optimizers and lr schedulers back to what they were if the block fails, except for what they learned.
 
     Weights and the optimizers' states are not kept twice: beginning the phase once more restores them.
@@ -30,6 +30,7 @@ def optimizers_unchanged_by_failure(trainer: pl.Trainer) -> Iterator[None]:
     """
     strategy = trainer.strategy
     optimizers, configs = list(strategy.optimizers), list(strategy.lr_scheduler_configs)
+    driven = [config.scheduler.optimizer for config in configs]
     groups = [_groups_of(optimizer) for optimizer in optimizers]
     states = [{key: _copied(value) for key, value in config.scheduler.state_dict().items()} for config in configs]
     try:
@@ -38,7 +39,8 @@ def optimizers_unchanged_by_failure(trainer: pl.Trainer) -> Iterator[None]:
         strategy.optimizers, strategy.lr_scheduler_configs = optimizers, configs
         for optimizer, kept in zip(optimizers, groups, strict=True):
             optimizer.param_groups = kept
-        for config, state in zip(configs, states, strict=True):
+        for config, optimizer, state in zip(configs, driven, states, strict=True):
+            config.scheduler.optimizer = optimizer
             config.scheduler.load_state_dict(state)
         raise
 

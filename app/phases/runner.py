@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,16 +10,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, did_you_mean
+from phasewire.app.lightning_seams import forget_compiled_code
+from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
-from phasewire.app.phases.param_groups import (
-    LearningRates,
-    add_phase_groups,
-    group_names,
-    rebuild_groups,
-    restart_with_groups,
-)
 from phasewire.app.phases.restore import restore_best
-from phasewire.app.phases.rollback import optimizers_unchanged_by_failure
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
@@ -28,8 +22,6 @@ from phasewire.app.phases.thaw import resume_running_stats
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     from torch.nn import Parameter
-    from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.companions import Companions
@@ -68,6 +60,9 @@ class PhaseRunner:
         self._companions = companions
         self._support = support_for(trainer.strategy)
         self._state = PhaseState()
+        self._optimization = PhaseOptimization(
+            trainer, module, schedule, self._module_names, apply_lambdas=settings.apply_lambdas_new_pgs
+        )
 
     # -- what it knows -------------------------------------------------------------------------------------------
 
@@ -82,19 +77,31 @@ class PhaseRunner:
         wanted = self._settings.max_depth
         return self.schedule.final_depth if wanted == -1 else min(wanted, self.schedule.final_depth)
 
+    def final_phase_begins_by(self) -> int | None:
+        """Tell when the last phase begins at the latest.
+
+        Returns:
+            The epoch; ``None`` when early stopping alone ends one of the phases before.
+        """
+        epoch = self._state.started_at_epoch
+        for phase in self.schedule.phases[self.depth : self.final_depth]:
+            if phase.max_transition_epoch < 0:
+                return None
+            epoch = max(epoch + 1, phase.max_transition_epoch)
+        return epoch
+
     def snapshot(self) -> PhaseState:
         """Give the state to store in a checkpoint.
 
         Returns:
             The state, with the groups the optimizer has now.
         """
-        optimizers = self._trainer.optimizers
         return PhaseState(
             depth=self._state.depth,
             started_at_epoch=self._state.started_at_epoch,
-            groups=group_names(optimizers[0], self._named_parameters()) if optimizers else [],
             schedule=record_of(self.schedule),
             begun=self._state.begun,
+            optimization=self._optimization.snapshot(),
         )
 
     def begin(self) -> None:
@@ -126,17 +133,30 @@ class PhaseRunner:
         Raises:
             ConfigError: They cannot; see :func:`require_usable_optimizer`.
         """
+        allow_untested = self._settings.allow_untested
         require_usable_optimizer(
-            self._trainer,
-            self._module,
-            adds_groups=self.final_depth > 0,
-            allow_untested=self._settings.allow_untested,
+            self._trainer, self._module, adds_groups=self.final_depth > 0, allow_untested=allow_untested
         )
+
+    def try_new_optimizers(self) -> None:
+        """Make sure that the optimizers and lr schedulers that phases start with can be constructed.
+
+        Raises:
+            ConfigError: An lr scheduler is not known to work.
+            ScheduleError: One cannot be constructed, or could not do its work.
+        """
+        known = self._named_parameters()
+
+        def parameters_of(depth: int) -> dict[str, Parameter]:
+            names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
+            return {name: known[name] for name in names if name in known}
+
+        self._optimization.try_new(self.final_depth, parameters_of, allow_untested=self._settings.allow_untested)
 
     def check_phase_zero(self) -> None:
         """See that the optimizer holds the parameters of phase 0 and no others, and mend or report it if not."""
         scheduled = set(self._module_names(0))
-        held = [name for names in group_names(self._optimizer, self._named_parameters()) for name in names]
+        held = [name for names in self._optimization.group_names() for name in names]
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
         if self._settings.enforce_phase0_params:
@@ -155,14 +175,11 @@ class PhaseRunner:
 
     def rebuild_phase_zero_groups(self) -> None:
         """Make the optimizer hold the parameters of phase 0 and no others."""
-        names = self._module_names(0)
-        wanted = frozenset(names)
+        wanted = frozenset(self._module_names(0))
         for name, parameter in self._module.named_parameters():
             # The module may have thawed more than phase 0 while it configured the optimizer.
             parameter.requires_grad = name in wanted
-        restart_with_groups(
-            self._optimizer, self._schedulers(), self._named_parameters(), names, no_decay=self._no_decay
-        )
+        self._optimization.hold_phase_zero()
 
     def resume(self, saved: PhaseState) -> None:
         """Go to the phase a checkpoint was written in; Lightning then loads the states of optimizer and schedulers.
@@ -179,7 +196,7 @@ class PhaseRunner:
         self._state.depth = saved.depth
         self._state.started_at_epoch = saved.started_at_epoch
         self.thaw_to_depth()
-        rebuild_groups(self._optimizer, self._schedulers(), self._named_parameters(), saved.groups)
+        self._optimization.resume(saved.optimization)
         self._support.after_thaw()
         now = installed_versions()
         others = [f"{name} {was} (now {now.get(name)})" for name, was in saved.versions.items() if was != now.get(name)]
@@ -209,7 +226,7 @@ class PhaseRunner:
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
         try:
-            with optimizers_unchanged_by_failure(self._trainer):
+            with self._optimization.kept_on_failure():
                 self.step()
         except BaseException:
             self._state = before
@@ -219,15 +236,12 @@ class PhaseRunner:
 
     def step(self) -> None:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
-        newest = LearningRates(self._optimizer, self._schedulers())
-        grouped_to = self._restore_best()
-        for depth in range(grouped_to + 1, self.depth):
-            self._add_groups(depth, self._module_names(depth))
-        newest.put_back(self._optimizer, self._schedulers())
+        self._restore_best()
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
-        self._add_groups(self.depth, thawed)
+        self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
+        forget_compiled_code(self._module)
         self._adapter.on_phase_thawed(self.depth)
         rank_zero.info(
             f"Phase {self.depth} of {self.final_depth} begins at epoch {self._trainer.current_epoch} with "
@@ -247,47 +261,38 @@ class PhaseRunner:
 
     def _require_same_phases(self, saved: PhaseState) -> None:
         now = record_of(self.schedule)
-        require_resumable(saved.schedule, now, depth=saved.depth, final_depth=self.final_depth)
+        started_by = {
+            "new_optimizer": saved.optimization.optimizer_phase,
+            "new_lr_scheduler": saved.optimization.lr_scheduler_phase,
+        }
+        require_resumable(saved.schedule, now, depth=saved.depth, final_depth=self.final_depth, started_by=started_by)
         changes = changes_between(saved.schedule, now)
         if changes:
             rank_zero_warn(
                 f"Training goes on in phase {saved.depth} with another schedule than that of the checkpoint. Changed: "
-                f"{'; '.join(changes)}. What has begun keeps the groups and learning rates that the checkpoint holds."
+                f"{'; '.join(changes)}. What has begun keeps the optimizer, groups and rates that the checkpoint holds."
             )
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _restore_best(self) -> int:
-        """Restore the best checkpoint; give the last phase whose groups the optimizer has afterwards."""
+    def _restore_best(self) -> None:
         checkpoint = self._companions.checkpoint
         if not self._settings.restore_best or checkpoint is None:
-            return self.depth - 1
+            return
         if not checkpoint.best_model_path:
             rank_zero_warn(
                 f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet. Make phases long "
                 "enough for a validation, or set restore_best=False."
             )
-            return self.depth - 1
-        state = restore_best(self._trainer, self._adapter, checkpoint.best_model_path, self._named_parameters())
-        return state.depth
+            return
+        begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
+        optimization = None if begins_anew else self._optimization
+        restore_best(self._trainer, self._adapter, checkpoint.best_model_path, optimization)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
         self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
         if not self._settings.frozen_bn_track_running_stats:
             resume_running_stats(self._module, names)
-
-    def _add_groups(self, depth: int, names: Sequence[str]) -> None:
-        lr = self.schedule.phases[depth].lr
-        first_group = self._optimizer.param_groups[0]
-        add_phase_groups(
-            self._optimizer,
-            self._schedulers(),
-            self._named_parameters(),
-            names,
-            lr=first_group.get("initial_lr", first_group["lr"]) if lr is None else lr,
-            no_decay=self._no_decay,
-            apply_lambdas=self._settings.apply_lambdas_new_pgs,
-        )
 
     def _module_names(self, depth: int, known: Mapping[str, Parameter] | None = None) -> list[str]:
         names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
@@ -310,20 +315,8 @@ class PhaseRunner:
 
     # -- what it works on ----------------------------------------------------------------------------------------
 
-    @property
-    def _optimizer(self) -> Optimizer:
-        return self._trainer.optimizers[0]
-
-    def _schedulers(self) -> list[LRScheduler]:
-        return [config.scheduler for config in self._trainer.lr_scheduler_configs]
-
     def _named_parameters(self) -> dict[str, Parameter]:
         return dict(self._module.named_parameters())
-
-    @property
-    def _no_decay(self) -> Sequence[str] | None:
-        # Any module may define it: the names (or parts of names) that get no weight decay.
-        return getattr(self._module, "no_decay", None)
 
     def _readable(self, names: Iterable[str]) -> str:
         return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))

@@ -35,7 +35,12 @@ def record_of(schedule: ResolvedSchedule) -> list[PhaseRecord]:
 
 
 def require_resumable(
-    saved: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], *, depth: int, final_depth: int
+    saved: Sequence[Mapping[str, Any]],
+    now: Sequence[Mapping[str, Any]],
+    *,
+    depth: int,
+    final_depth: int,
+    started_by: Mapping[str, int],
 ) -> None:
     """Make sure that a run can go on in a phase of another schedule.
 
@@ -46,10 +51,11 @@ def require_resumable(
         now: That of the schedule to go on with.
         depth: The phase the checkpoint was written in.
         final_depth: The last phase to train now.
+        started_by: ``new_optimizer`` and ``new_lr_scheduler`` to the phase that started the one in the checkpoint.
 
     Raises:
-        CheckpointError: The phase does not exist any more, or a phase up to it had other parameters. All changes are
-            listed.
+        CheckpointError: The phase does not exist any more, a phase up to it had other parameters, or one had started an
+            optimizer or lr scheduler of another class. All changes are listed.
     """
     changes = changes_between(saved, now)
     listed = f" Changed since then: {_sentence(changes)}" if changes else ""
@@ -66,6 +72,15 @@ def require_resumable(
             remedy="Resume with a schedule whose phases up to that one thaw the same parameters, or load the "
             "checkpoint's weights into the module and start the new schedule without ckpt_path.",
         )
+
+    for key, phase in started_by.items():
+        was, is_now = _shown(saved[phase].get(key)), _shown(now[phase].get(key))
+        if "none" not in (was, is_now) and was != is_now:
+            raise CheckpointError(
+                f"The checkpoint holds the state of {was}, which phase {phase} had started ({key}), and the schedule "
+                f"starts {is_now} there.{listed}",
+                remedy="Resume with the class that the checkpoint was written with.",
+            )
 
 
 def changes_between(saved: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, ScheduleError
-from phasewire.app.schedule.files import load_schedule, save_schedule
+from phasewire.app.lightning_seams import is_dry_run
+from phasewire.app.schedule.files import NotPlainError, load_schedule, save_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import lightning.pytorch as pl
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.schedule.model import Schedule
-    from phasewire.app.schedule.validate import ResolvedSchedule
-    from phasewire.app.settings import SchedulerSettings
 
 __all__ = [
     "generate_schedule_file",
     "log_folder",
     "obtain_schedule",
-    "refuse_reinitialisation",
     "save_repaired_schedule",
     "save_used_schedule",
 ]
@@ -92,43 +92,23 @@ def obtain_schedule(
     """
     if given is not None:
         return load_schedule(given)
-    path = generate_schedule_file(trainer, adapter, folder)
-    schedule = None if path is None else load_schedule(path)
+    with _nothing_left_of_a_dry_run(trainer, folder) as written_to:
+        path = generate_schedule_file(trainer, adapter, written_to)
+        schedule = None if path is None else load_schedule(path)
     shared: Schedule | None = trainer.strategy.broadcast(schedule)
     if shared is None:
         raise AdapterError("Rank 0 generated no schedule.", remedy="See the error of rank 0.")
     return shared
 
 
-def refuse_reinitialisation(settings: SchedulerSettings, schedule: ResolvedSchedule) -> None:
-    """Refuse what a schedule file may ask for and this release does not do, rather than train without it.
-
-    Args:
-        settings: The settings of the scheduler.
-        schedule: The resolved schedule.
-
-    Raises:
-        ScheduleError: A phase, or a setting for all phases, asks for a new optimizer or lr scheduler.
-    """
-    asked = [
-        (f"phase {depth}", key)
-        for depth, phase in enumerate(schedule.phases)
-        for key in ("new_optimizer", "new_lr_scheduler")
-        if getattr(phase, key) is not None
-    ]
-    asked += [
-        ("FinetuningScheduler", key)
-        for key in ("reinit_optim_cfg", "reinit_lr_cfg")
-        if getattr(settings, key) is not None
-    ]
-    if asked:
-        where, key = asked[0]
-        raise ScheduleError(
-            f"{key} asks for a new optimizer or lr scheduler when a phase begins, and this release of Phasewire keeps "
-            "those of the module for all phases.",
-            where=where,
-            remedy=f"Remove {key}; a phase can have its own learning rate (lr).",
-        )
+@contextmanager
+def _nothing_left_of_a_dry_run(trainer: pl.Trainer, folder: str) -> Iterator[str]:
+    """Give the folder to generate in: with ``fast_dev_run`` one that is removed afterwards."""
+    if not is_dry_run(trainer):
+        yield folder
+        return
+    with TemporaryDirectory() as temporary:
+        yield temporary
 
 
 def save_repaired_schedule(error: ScheduleError, given: object, folder: str) -> Path | None:
@@ -151,7 +131,7 @@ def save_repaired_schedule(error: ScheduleError, given: object, folder: str) -> 
     return path
 
 
-def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: str) -> Path:
+def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: str) -> Path | None:
     """Keep the schedule of a run beside its logs.
 
     Args:
@@ -160,6 +140,13 @@ def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: s
         folder: The folder to write to.
 
     Returns:
-        The path of the file.
+        The path of the file; ``None`` if the schedule holds what only code can give, such as a function.
+
+    Raises:
+        ScheduleError: The file cannot be written.
     """
-    return save_schedule(schedule, Path(folder) / f"{type(module).__name__}_ft_schedule.yaml")
+    try:
+        return save_schedule(schedule, Path(folder) / f"{type(module).__name__}_ft_schedule.yaml")
+    except NotPlainError as error:
+        rank_zero.info(f"No copy of the schedule was kept. {error}")
+        return None

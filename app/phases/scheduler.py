@@ -15,23 +15,31 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, ScheduleError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import is_dry_run, is_metric_synchronised, refuses_several_optimizers, strategy_flag
+from phasewire.app.lightning_seams import (
+    is_dry_run,
+    is_metric_synchronised,
+    refuses_several_optimizers,
+    strategy_flag,
+    uncompiled_name,
+)
+from phasewire.app.phases.argument_types import GivenSchedule, Options
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
 from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.optimizer_checks import several_optimizers
+from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases, refuse_conflicting
 from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
     log_folder,
     obtain_schedule,
-    refuse_reinitialisation,
     save_repaired_schedule,
     save_used_schedule,
 )
 from phasewire.app.phases.state import PhaseState
 from phasewire.app.phases.thaw import freeze
 from phasewire.app.phases.translated_strategy import translate_checkpoints_of
+from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.resolver import AdapterResolver
 from phasewire.app.schedule.files import load_schedule, save_schedule
 from phasewire.app.schedule.generate import generate_default
@@ -66,14 +74,15 @@ class FinetuningScheduler(Callback):
         restore_best: Restore the best checkpoint before each new phase.
         gen_ft_sched_only: Write the default schedule and leave, without training, by ``SystemExit(0)``.
         epoch_transitions_only: Phases end by ``max_transition_epoch`` alone, without early stopping.
-        reinit_optim_cfg: The optimizer to start every phase after the first with; refused in this release.
-        reinit_lr_cfg: The lr scheduler to start every phase after the first with; refused in this release.
+        reinit_optim_cfg: The optimizer that every phase after the first starts with, in the form of ``new_optimizer``.
+        reinit_lr_cfg: The lr scheduler that every phase after the first starts with, in the form of
+            ``new_lr_scheduler``.
         strategy_adapter_cfg: The options of the adapter.
         custom_strategy_adapters: Strategy flag (or ``"auto"``) to adapter: an entry-point name, ``module:Class``,
             ``module.Class``, or the class.
         allow_untested: Allow strategies and lr schedulers that are not known to work.
         apply_lambdas_new_pgs: Multiply the learning rate of new groups by the newest lambda of the lr scheduler.
-        logging_level: The level of Phasewire's loggers.
+        logging_level: The level of Phasewire's loggers: a number, or a name such as ``"DEBUG"``.
         enforce_phase0_params: Make the optimizer hold exactly the parameters of phase 0.
         frozen_bn_track_running_stats: Let frozen batch norm layers update their running statistics.
         log_dir: The folder for schedules; by default that of the Trainer's logger.
@@ -87,19 +96,19 @@ class FinetuningScheduler(Callback):
 
     def __init__(
         self,
-        ft_schedule: str | os.PathLike[str] | dict[Any, Any] | Schedule | None = None,
+        ft_schedule: GivenSchedule = None,
         max_depth: int = -1,
         base_max_lr: float | None = 1e-5,
         restore_best: bool = True,
         gen_ft_sched_only: bool = False,
         epoch_transitions_only: bool = False,
-        reinit_optim_cfg: dict[str, Any] | None = None,
-        reinit_lr_cfg: dict[str, Any] | None = None,
-        strategy_adapter_cfg: dict[str, Any] | None = None,
-        custom_strategy_adapters: dict[str, Any] | None = None,
+        reinit_optim_cfg: Options = None,
+        reinit_lr_cfg: Options = None,
+        strategy_adapter_cfg: Options = None,
+        custom_strategy_adapters: Options = None,
         allow_untested: bool = False,
         apply_lambdas_new_pgs: bool = False,
-        logging_level: int = logging.INFO,
+        logging_level: int | str = logging.INFO,
         enforce_phase0_params: bool = True,
         frozen_bn_track_running_stats: bool = True,
         log_dir: str | os.PathLike[str] | None = None,
@@ -277,7 +286,7 @@ class FinetuningScheduler(Callback):
 
     def default_schedule(self, names: Sequence[str]) -> PlainSchedule:
         """Give the default schedule for named parameters: two a phase, last ones first."""
-        return generate_default(names).to_dict()
+        return generate_default(list(map(uncompiled_name, names))).to_dict()
 
     def validate_schedule(self) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives."""
@@ -327,6 +336,8 @@ class FinetuningScheduler(Callback):
         self._trainer = trainer
         self._connect_adapter(trainer)
         fitting = stage == TrainerFn.FITTING
+        if fitting:
+            refuse_conflicting(trainer, self.strategy_adapter)
         if self._seam is not None:
             self._seam.remove()
         if fitting:
@@ -361,6 +372,7 @@ class FinetuningScheduler(Callback):
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
+            runner.try_new_optimizers()
             runner.begin()
         else:
             runner.resume(self._saved)
@@ -371,10 +383,17 @@ class FinetuningScheduler(Callback):
             save_used_schedule(self._given, pl_module, folder)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Catch up on what Lightning leaves out of a resumed fit."""
+        """Catch up on what Lightning leaves out of a resumed fit, and look at callbacks that plan in ``on_fit_start``.
+
+        Raises:
+            ConfigError: One cannot work with the phases.
+        """
         self._catch_up.begin(trainer)
         if self._saved is not None and trainer.ckpt_path is not None:
             self._kept_files.resume(trainer.ckpt_path, self._saved.put_off)
+        runner = self._running()
+        if runner.depth < runner.final_depth:
+            refuse_averaging_across_phases(trainer, runner.final_depth, runner.final_phase_begins_by())
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Catch up on what Lightning leaves out of a resumed fit."""
@@ -484,7 +503,8 @@ class FinetuningScheduler(Callback):
         self._runner = PhaseRunner(
             trainer, trainer.lightning_module, adapter, schedule, self.settings, self._companions
         )
-        self._runner.extend_max_epochs()
+        if not is_dry_run(trainer):
+            self._runner.extend_max_epochs()
         self.freeze_before_training(trainer.lightning_module)
         adapter.on_after_init_fts()
 
@@ -496,9 +516,9 @@ class FinetuningScheduler(Callback):
         if resolved is None or resolved.to_dict() != self._plain:
             # An adapter that validates by itself leaves the plain schedule as it wants it trained.
             resolved = ResolvedSchedule.from_dict(self._plain, base_max_lr=self.settings.base_max_lr)
+        resolved = with_reinit_settings(resolved, self.settings)
         for warning in resolved.warnings:
             rank_zero_warn(warning)
-        refuse_reinitialisation(self.settings, resolved)
         self._plain = resolved.to_dict()
         return resolved
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from phasewire.adapters.errors import CheckpointError
 from phasewire.app.checkpoint import FORMAT_VERSION
 
-__all__ = ["PhaseState", "installed_versions"]
+__all__ = ["OptimizationState", "PhaseState", "installed_versions"]
+
+
+@dataclass(slots=True)
+class OptimizationState:
+    """What a checkpoint must tell of optimizer and lr schedulers, so that their states can be loaded from it."""
+
+    groups: list[list[str]] = field(default_factory=list)
+    """The parameter names of every optimizer group."""
+    optimizer_phase: int = 0
+    """The phase that started the optimizer; 0 for the one that the module configures."""
+    lr_scheduler_phase: int = 0
+    """The phase that started the lr scheduler; 0 for those that the module configures."""
+    lr_scheduler_groups: int = 0
+    """How many groups the optimizer had when a phase started the lr scheduler."""
 
 
 @dataclass(slots=True)
@@ -22,8 +36,6 @@ class PhaseState:
     """The phase being trained, from 0."""
     started_at_epoch: int = 0
     """The epoch in which the phase began."""
-    groups: list[list[str]] = field(default_factory=list)
-    """The parameter names of every optimizer group, when the state was written."""
     # Any, here and below: the values of a schedule, and of a checkpoint, are whatever was put there.
     schedule: list[dict[str, Any]] = field(default_factory=list)
     """The phases of the schedule, as :func:`~phasewire.app.phases.schedule_changes.record_of` gives them."""
@@ -35,6 +47,8 @@ class PhaseState:
     """The versions of the packages that wrote the state; filled in when it is read."""
     begun: bool = False
     """Whether training had begun; a learning-rate finder saves and restores before it does."""
+    optimization: OptimizationState = field(default_factory=OptimizationState)
+    """The optimizer and the lr schedulers, when the state was written."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give the state as it is stored in a checkpoint.
@@ -46,12 +60,12 @@ class PhaseState:
             "format": FORMAT_VERSION,
             "depth": self.depth,
             "started_at_epoch": self.started_at_epoch,
-            "groups": self.groups,
             "schedule": self.schedule,
             "loop": self.loop,
             "put_off": self.put_off,
             "versions": installed_versions(),
             "begun": self.begun,
+            **asdict(self.optimization),
         }
 
     @classmethod
@@ -79,7 +93,6 @@ class PhaseState:
             state = cls(
                 depth=int(saved["depth"]),
                 started_at_epoch=int(saved["started_at_epoch"]),
-                groups=[list(names) for names in saved["groups"]],
                 schedule=[{**phase, "params": list(phase["params"])} for phase in saved["schedule"]],
                 loop={
                     "metrics": dict(saved["loop"]["metrics"]),
@@ -88,11 +101,19 @@ class PhaseState:
                 put_off=list(saved["put_off"]),
                 versions=dict(saved["versions"]),
                 begun=bool(saved["begun"]),
+                optimization=OptimizationState(
+                    groups=[list(names) for names in saved["groups"]],
+                    optimizer_phase=int(saved["optimizer_phase"]),
+                    lr_scheduler_phase=int(saved["lr_scheduler_phase"]),
+                    lr_scheduler_groups=int(saved["lr_scheduler_groups"]),
+                ),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable(f"{type(error).__name__}: {error}", where) from error
-        if state.depth not in range(len(state.schedule)):
-            raise _unreadable(f"phase {state.depth}, of {len(state.schedule)} phases", where)
+        optimization = state.optimization
+        for depth in (state.depth, optimization.optimizer_phase, optimization.lr_scheduler_phase):
+            if depth not in range(len(state.schedule)):
+                raise _unreadable(f"phase {depth}, of {len(state.schedule)} phases", where)
         return state
 
 

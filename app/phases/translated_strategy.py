@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from phasewire.adapters.errors import CheckpointError, PhasewireError
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.lightning_seams import StrategySeam
+from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ def translate_checkpoints_of(
         The seam, with the strategy's own methods.
     """
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
+    saved_at_step: dict[str, int | None] = {}
 
     def setup(trainer: pl.Trainer) -> None:
         if set_up_fit is None:
@@ -55,18 +57,27 @@ def translate_checkpoints_of(
             set_up_fit(trainer, seam.setup)
 
     def load_checkpoint(checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
-        read_from[:] = [os.fspath(checkpoint_path)]
+        path = os.fspath(checkpoint_path)
+        read_from[:] = [path]
+        finish_saves(strategy.checkpoint_io)
         with _readable(checkpoint_path):
-            checkpoint = seam.load_checkpoint(checkpoint_path, **options)
+            checkpoint = load_when_written(
+                lambda: seam.load_checkpoint(checkpoint_path, **options),
+                strategy.checkpoint_io,
+                saved_at_step=saved_at_step.get(path),
+            )
         return translator.translate(checkpoint, adapter, checkpoint_path, resuming=set_up_fit is not None)
 
     def load_model_state_dict(checkpoint: dict[str, Any], strict: bool = True) -> None:
         translator.load(checkpoint, adapter, read_from[0] if read_from else None, strict=strict)
 
-    def save_checkpoint(checkpoint: dict[str, Any], filepath: str | os.PathLike[str], **options: object) -> None:
+    def save_checkpoint(
+        checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object
+    ) -> None:
         translator.sign(checkpoint, adapter)
+        saved_at_step[os.fspath(filepath)] = checkpoint.get("global_step")
         with saving_atomically(strategy):
-            seam.save_checkpoint(checkpoint, filepath, **options)
+            seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
         kept_files.note_saved(filepath, seam.remove_checkpoint)
 
     def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:

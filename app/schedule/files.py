@@ -15,7 +15,7 @@ from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.places import Places, ScheduleFile
 from phasewire.app.schedule.values import kind_of, shortened
 
-__all__ = ["HEADER", "dump_schedule", "load_schedule", "save_schedule"]
+__all__ = ["HEADER", "NotPlainError", "dump_schedule", "load_schedule", "save_schedule"]
 
 #: The comment at the head of every schedule file that Phasewire writes.
 HEADER: Final = r"""# A schedule for Phasewire: what is thawed, phase by phase. Edit it freely, then use it with
@@ -38,6 +38,10 @@ HEADER: Final = r"""# A schedule for Phasewire: what is thawed, phase by phase. 
 
 
 # Any: what is in a mapping is checked here.
+class NotPlainError(ScheduleError):
+    """A schedule that was given in code holds a value, such as a function, that no file can hold."""
+
+
 def load_schedule(source: str | os.PathLike[str] | Mapping[Any, Any] | Schedule) -> Schedule:
     """Read a schedule.
 
@@ -76,14 +80,15 @@ def dump_schedule(schedule: Schedule) -> str:
         The text, with :data:`HEADER`, phases in order and keys in the order of the fields of a phase.
 
     Raises:
-        ScheduleError: An argument of a new optimizer or lr scheduler is no plain data.
+        NotPlainError: An argument of a new optimizer or lr scheduler is no plain data.
+        ScheduleError: It holds text that UTF-8 cannot.
     """
     content = schedule.to_dict()
     try:
         return f"{HEADER}{dump_yaml(content)}"
     except (yaml.YAMLError, UnicodeError) as error:
         for keys, value in _not_plain(content):
-            raise ScheduleError(
+            raise NotPlainError(
                 f"{shortened(value)} is {kind_of(value)}, which cannot be written in a schedule file.",
                 where=Places(schedule.file).phase(*keys),
                 remedy="Give text, numbers, truth values, lists or mappings.",

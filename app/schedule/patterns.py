@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Final
 
 from phasewire.adapters.errors import ScheduleError, did_you_mean
+from phasewire.app.lightning_seams import uncompiled_name
 from phasewire.app.schedule.problems import joined
 
 __all__ = ["Match", "PatternMatcher"]
@@ -33,6 +34,9 @@ class Match:
 
 class PatternMatcher:
     """Finds the parameters that patterns take. A full name costs one look-up, a regular expression one pass over all.
+
+    The names of a part that ``torch.compile`` wrapped can be given as they are and as they were before, so that one
+    schedule fits the module compiled and not compiled.
 
     Args:
         names: The names of the parameters, in registration order.
@@ -65,11 +69,12 @@ class PatternMatcher:
             return Match((), (pattern,))
         if pattern in self._names:
             return Match((pattern,))
+        if pattern in self._uncompiled:
+            return self.match(self._uncompiled[pattern], where)
         expression = _compiled(pattern, where)
-        found = Match(
-            [name for name in self._registered if expression.match(name)],
-            [alias for alias in self.aliases if expression.match(alias)],
-        )
+        found = self._found(expression)
+        if not found.names and not found.aliases and self._uncompiled:
+            found = Match([name for name in self._registered if expression.match(name)])
         if not found.names and not found.aliases:
             raise ScheduleError(
                 f"{pattern!r} matches no parameter. {self._nearest(pattern)}",
@@ -77,6 +82,21 @@ class PatternMatcher:
                 remedy="Give a full name, or a regular expression that matches from the start of a name.",
             )
         return found
+
+    def _found(self, expression: re.Pattern[str]) -> Match:
+        return Match(
+            [name for name, shown in self._shown if expression.match(shown)],
+            [alias for alias in self.aliases if expression.match(uncompiled_name(alias))],
+        )
+
+    @cached_property
+    def _shown(self) -> tuple[tuple[str, str], ...]:
+        return tuple((name, uncompiled_name(name)) for name in self._registered)
+
+    @cached_property
+    def _uncompiled(self) -> dict[str, str]:
+        second = ((alias, uncompiled_name(alias)) for alias in self.aliases)
+        return {shown: name for name, shown in (*self._shown, *second) if shown != name}
 
     @cached_property
     def _registered(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Checks of the optimizers and lr schedulers that a schedule asks for, before anything is trained."""
+"""Checks of the optimizers and lr schedulers that phases start with, before anything is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,20 +12,24 @@ from phasewire.app.class_path import check_arguments, import_attribute
 from phasewire.app.schedule.values import shortened
 
 if TYPE_CHECKING:
-    from phasewire.app.schedule.model import ClassInit, Schedule
+    from phasewire.app.config_file import Locate
+    from phasewire.app.schedule.model import ClassInit, LRSchedulerReinit, OptimizerReinit, Schedule
     from phasewire.app.schedule.places import Places
 
-__all__ = ["check_reinit"]
+__all__ = ["check_lr_scheduler", "check_optimizer", "check_reinit"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A class that a phase asks for."""
+    """A class that a phase starts with."""
 
     init: ClassInit
     base: type
-    depth: int
-    keys: tuple[str, str]
+    key: str
+    locate: Locate
+
+    def where(self, *keys: str | int) -> str | None:
+        return self.locate((self.key, *keys)) or None
 
 
 def check_reinit(schedule: Schedule, places: Places) -> None:
@@ -39,41 +43,52 @@ def check_reinit(schedule: Schedule, places: Places) -> None:
         ScheduleError: A class path does not import, names no optimizer or lr scheduler, or the class does not take the
             arguments.
     """
-    for wanted in _wanted(schedule):
-        _check_arguments(wanted, _imported(wanted, places), places)
-
-
-def _wanted(schedule: Schedule) -> Iterator[_Wanted]:
-    from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler
-
     for depth, phase in enumerate(schedule.phases):
         if phase.new_optimizer is not None:
-            init = phase.new_optimizer.optimizer_init
-            yield _Wanted(init, Optimizer, depth, ("new_optimizer", "optimizer_init"))
+            check_optimizer(phase.new_optimizer, _below(places, depth, "new_optimizer"))
         if phase.new_lr_scheduler is not None:
-            init = phase.new_lr_scheduler.lr_scheduler_init
-            yield _Wanted(init, LRScheduler, depth, ("new_lr_scheduler", "lr_scheduler_init"))
+            check_lr_scheduler(phase.new_lr_scheduler, _below(places, depth, "new_lr_scheduler"))
 
 
-def _imported(wanted: _Wanted, places: Places) -> type:
-    path, keys = wanted.init.class_path, (*wanted.keys, "class_path")
-    try:
-        named = import_attribute(path)
-    except ConfigError as error:
-        place = places.phase(wanted.depth, *keys)
-        raise ScheduleError(error.problem, where=place, remedy=error.remedy) from error
-    if not isinstance(named, type) or not issubclass(named, wanted.base):
-        base = f"{wanted.base.__module__}.{wanted.base.__qualname__}"
-        raise ScheduleError(
-            f"{path!r} is {shortened(named)}, and a subclass of {base} is expected.",
-            where=places.phase(wanted.depth, *keys),
-            remedy="Name such a class.",
-        )
-    return named
+def check_optimizer(reinit: OptimizerReinit, locate: Locate) -> None:
+    """Check the class and the arguments of a new optimizer. It is not constructed.
+
+    Args:
+        reinit: The optimizer.
+        locate: Tells the place of a key in it.
+
+    Raises:
+        ScheduleError: As for :func:`check_reinit`.
+    """
+    from torch.optim import Optimizer
+
+    _check(_Wanted(reinit.optimizer_init, Optimizer, "optimizer_init", locate))
 
 
-def _check_arguments(wanted: _Wanted, named: type, places: Places) -> None:
+def check_lr_scheduler(reinit: LRSchedulerReinit, locate: Locate) -> None:
+    """Check the class and the arguments of a new lr scheduler. It is not constructed.
+
+    Args:
+        reinit: The lr scheduler.
+        locate: Tells the place of a key in it.
+
+    Raises:
+        ScheduleError: As for :func:`check_reinit`.
+    """
+    from torch.optim.lr_scheduler import LRScheduler
+
+    _check(_Wanted(reinit.lr_scheduler_init, LRScheduler, "lr_scheduler_init", locate))
+
+
+def _below(places: Places, depth: int, key: str) -> Locate:
+    def locate(keys: Sequence[str | int]) -> str:
+        return places.phase(depth, key, *keys)
+
+    return locate
+
+
+def _check(wanted: _Wanted) -> None:
+    named = _imported(wanted)
     # The first argument, parameters or optimizer, is given when the phase begins: the partial's signature lacks it.
     rest = partial(named, None)
     try:
@@ -81,8 +96,24 @@ def _check_arguments(wanted: _Wanted, named: type, places: Places) -> None:
             rest,
             named.__name__,
             wanted.init.init_args,
-            keys=(*wanted.keys, "init_args"),
-            locate=lambda keys: places.phase(wanted.depth, *keys),
+            keys=(wanted.key, "init_args"),
+            locate=wanted.locate,
         )
     except ConfigError as error:
         raise ScheduleError(error.problem, where=error.where, remedy=error.remedy) from error
+
+
+def _imported(wanted: _Wanted) -> type:
+    path, where = wanted.init.class_path, wanted.where("class_path")
+    try:
+        named = import_attribute(path)
+    except ConfigError as error:
+        raise ScheduleError(error.problem, where=where, remedy=error.remedy) from error
+    if not isinstance(named, type) or not issubclass(named, wanted.base):
+        base = f"{wanted.base.__module__}.{wanted.base.__qualname__}"
+        raise ScheduleError(
+            f"{path!r} is {shortened(named)}, and a subclass of {base} is expected.",
+            where=where,
+            remedy="Name such a class.",
+        )
+    return named

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from phasewire.app.schedule.model import LRSchedulerReinit, OptimizerReinit, Schedule, reinit_to_dict
 from phasewire.app.schedule.numbering import require_contiguous
 from phasewire.app.schedule.places import Places
+from phasewire.app.schedule.problems import joined
 from phasewire.app.schedule.reinit import check_reinit
 from phasewire.app.schedule.rules import check_phase_zero
 
@@ -75,6 +76,31 @@ class ResolvedSchedule:
             Depth to the keys of the schedule file.
         """
         return {depth: phase.to_dict() for depth, phase in enumerate(self.phases)}
+
+    def starting_anew(
+        self, *, optimizer: OptimizerReinit | None, lr_scheduler: LRSchedulerReinit | None
+    ) -> ResolvedSchedule:
+        """Let every phase after the first start with another optimizer, lr scheduler, or both.
+
+        Args:
+            optimizer: The optimizer; ``None`` leaves what the phases say.
+            lr_scheduler: The lr scheduler; ``None`` leaves what the phases say.
+
+        Returns:
+            The schedule, with a warning for every kind of key that no longer counts.
+        """
+        wanted = {"new_optimizer": optimizer, "new_lr_scheduler": lr_scheduler}
+        changes: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+        if not changes:
+            return self
+        overruled = [
+            f"{key} of phase{'s' if len(depths) > 1 else ''} {joined(depths)} does not count: a setting of the "
+            "FinetuningScheduler says what every phase starts with."
+            for key in changes
+            if (depths := [depth for depth, phase in enumerate(self.phases) if getattr(phase, key) is not None])
+        ]
+        first, *later = self.phases
+        return ResolvedSchedule((first, *(replace(phase, **changes) for phase in later)), (*self.warnings, *overruled))
 
     @classmethod
     def from_dict(cls, mapping: Mapping[Any, Any], *, base_max_lr: float | None = None) -> ResolvedSchedule:

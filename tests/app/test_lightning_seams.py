@@ -13,8 +13,10 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback, LearningRateFinder, ModelCheckpoint, Timer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.utilities.compile import from_compiled
 from torch import nn
 from torch.optim import SGD, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
@@ -22,11 +24,13 @@ from torch.optim.lr_scheduler import LRScheduler
 import seam_processes
 from phasewire.app.lightning_seams import (
     callbacks_of,
+    forget_compiled_code,
     is_metric_synchronised,
     move_checkpoints_last,
     replace_callbacks,
     restart_lr_scheduler,
     strategy_flag,
+    uncompiled_name,
 )
 from process_runner import run_script
 from seam_recorder import (
@@ -151,6 +155,70 @@ def test_every_metric_is_synchronised_in_one_process() -> None:
     trainer.fit(seam_processes.MetricsModule(), Batches(), [Batches(), Batches()])
 
     assert answers == [True]
+
+
+# -- compiled modules ----------------------------------------------------------------------------------------------
+
+
+class Layers(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + 1
+
+
+def whole(module: Layers, backend: Callable[..., object]) -> Layers:
+    return from_compiled(torch.compile(module, backend=backend))
+
+
+def in_place(module: Layers, backend: Callable[..., object]) -> Layers:
+    module.compile(backend=backend)
+    return module
+
+
+def part(module: Layers, backend: Callable[..., object]) -> Layers:
+    module.inner = torch.compile(module.inner, backend=backend)
+    return module
+
+
+def nothing(module: Layers, backend: Callable[..., object]) -> Layers:
+    return module
+
+
+@pytest.mark.parametrize(("compiled", "compiled_again"), [(whole, 1), (in_place, 1), (part, 1), (nothing, 0)])
+def test_what_was_compiled_is_forgotten_where_a_module_is_compiled(
+    compiled: Callable[..., Layers], compiled_again: int
+) -> None:
+    compilations: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        compilations.append(inputs)
+        return graph.forward
+
+    module = compiled(Layers(), backend)
+    elsewhere = torch.compile(lambda x: 2 * x, backend=backend)
+    ones = torch.ones(1, 2)
+    for _ in range(2):
+        module(ones)
+        elsewhere(ones)
+    before = len(compilations)
+
+    forget_compiled_code(module)
+    module(ones)
+    elsewhere(ones)
+
+    assert before == 1 + compiled_again
+    assert len(compilations) - before == 2 * compiled_again
+    torch.compiler.reset()
+
+
+def test_the_names_of_a_compiled_part_are_given_as_they_were() -> None:
+    names = [name for name, _ in part(Layers(), nothing).named_parameters()]
+
+    assert names == ["inner._orig_mod.weight", "inner._orig_mod.bias"]
+    assert [uncompiled_name(name) for name in names] == ["inner.weight", "inner.bias"]
 
 
 # -- lr schedulers -------------------------------------------------------------------------------------------------

@@ -71,6 +71,17 @@ def test_an_optimizer_that_holds_too_much_is_made_to_hold_phase_zero(tmp_path):
     assert notes.epochs[0].groups == (("head.weight", "head.bias"),)
 
 
+def test_state_that_an_optimizer_made_for_what_it_no_longer_holds_is_dropped(tmp_path):
+    # Adagrad makes its state when it is built, and cannot save that of a parameter in none of its groups.
+    module = TunedModule(optimizer=lambda parameters: torch.optim.Adagrad(parameters, lr=0.1), only_trainable=False)
+
+    _, optimizer, _ = run(tmp_path, module, epochs=2)
+
+    held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    assert set(optimizer.state) == held
+    assert len(optimizer.state_dict()["state"]) == 4
+
+
 def test_an_optimizer_that_holds_too_much_is_left_with_a_warning_if_told_so(tmp_path):
     with pytest.warns(UserWarning, match=r"Not in phase 0: .*layers\.0\.bias"):
         notes, _, _ = run(tmp_path, TunedModule(only_trainable=False), epochs=1, enforce_phase0_params=False)

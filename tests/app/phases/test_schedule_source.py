@@ -201,18 +201,3 @@ def test_what_a_run_has_is_refused_before_there_is_one(attribute):
 def test_an_ill_typed_setting_is_refused_by_name(setting, value):
     with pytest.raises(ConfigError, match=setting):
         FinetuningScheduler(**{setting: value})
-
-
-SGD = {"optimizer_init": {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0e-05}}}
-
-
-@pytest.mark.parametrize(
-    ("schedule", "settings", "where"),
-    [
-        ({**SCHEDULE, 1: {"params": ["layers.1.*"], "new_optimizer": SGD}}, {}, "phase 1: new_optimizer"),
-        (SCHEDULE, {"reinit_optim_cfg": SGD}, "FinetuningScheduler: reinit_optim_cfg"),
-    ],
-)
-def test_starting_a_phase_with_a_new_optimizer_is_refused_in_this_release(tmp_path, schedule, settings, where):
-    with pytest.raises(ScheduleError, match=where):
-        run(tmp_path, ft_schedule=schedule, **settings)

@@ -1,0 +1,281 @@
+"""Keeps the optimizer and the lr schedulers of a fit in line with the phases of the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from phasewire.adapters.errors import CheckpointError
+from phasewire.app.phases.param_groups import (
+    GroupNames,
+    LearningRates,
+    add_phase_groups,
+    extend_lr_schedulers,
+    group_names,
+    rebuild_groups,
+    restart_with_groups,
+)
+from phasewire.app.phases.reinit import attach, construct_lr_scheduler, construct_optimizer, set_starting_rates
+from phasewire.app.phases.reinit_trial import ReinitTrial
+from phasewire.app.phases.rollback import optimizers_kept_on_failure
+from phasewire.app.phases.state import OptimizationState
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from phasewire.app.schedule.model import OptimizerReinit
+    from phasewire.app.schedule.validate import ResolvedSchedule
+
+__all__ = ["PhaseOptimization"]
+
+
+class PhaseOptimization:
+    """The optimizer and the lr schedulers of one fit.
+
+    They are those that the module configures, until a phase starts with new ones.
+
+    Args:
+        trainer: The Trainer that fits.
+        module: The module being tuned.
+        schedule: The resolved schedule.
+        names_of: Gives the module's names of the parameters of a phase.
+        apply_lambdas: Multiply the rate of new groups by the newest lambda of an lr scheduler that has lambdas.
+    """
+
+    def __init__(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        schedule: ResolvedSchedule,
+        names_of: Callable[[int], list[str]],
+        *,
+        apply_lambdas: bool,
+    ) -> None:
+        self._trainer = trainer
+        self._module = module
+        self._schedule = schedule
+        self._names_of = names_of
+        self._apply_lambdas = apply_lambdas
+        self._state = OptimizationState()
+
+    # -- what there is -------------------------------------------------------------------------------------------
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer of the phase being trained."""
+        return self._trainer.optimizers[0]
+
+    @property
+    def lr_schedulers(self) -> list[LRScheduler]:
+        """The lr schedulers of the phase being trained."""
+        return [config.scheduler for config in self._trainer.lr_scheduler_configs]
+
+    def group_names(self) -> GroupNames:
+        """Name the parameters of every group of the optimizer.
+
+        Returns:
+            For every group, the names of its parameters in the group's order.
+
+        Raises:
+            ConfigError: The optimizer holds a tensor that is no parameter of the module.
+        """
+        return group_names(self.optimizer, self._named_parameters())
+
+    def snapshot(self) -> OptimizationState:
+        """Give what a checkpoint must tell, so that the optimizer's state can be loaded from it.
+
+        Returns:
+            The state.
+        """
+        return OptimizationState(
+            groups=self.group_names() if self._trainer.optimizers else [],
+            optimizer_phase=self._state.optimizer_phase,
+            lr_scheduler_phase=self._state.lr_scheduler_phase,
+            lr_scheduler_groups=self._state.lr_scheduler_groups,
+        )
+
+    def try_new(
+        self, final_depth: int, parameters_of: Callable[[int], Mapping[str, Parameter]], *, allow_untested: bool
+    ) -> None:
+        """Construct every new optimizer and lr scheduler of the schedule once, and throw it away.
+
+        Args:
+            final_depth: The last phase to train.
+            parameters_of: Gives the parameters of a phase by name.
+            allow_untested: Let lr schedulers pass that are not known to work.
+
+        Raises:
+            ConfigError: An lr scheduler is not known to work.
+            ScheduleError: One cannot be constructed, or could not do its work.
+        """
+        ReinitTrial(
+            self._schedule,
+            final_depth,
+            self.optimizer,
+            parameters_of,
+            no_decay=self._no_decay,
+            allow_untested=allow_untested,
+            steps_lr_schedulers=self._module.automatic_optimization,
+        ).run()
+
+    # -- from phase to phase -------------------------------------------------------------------------------------
+
+    def hold_phase_zero(self) -> None:
+        """Make the optimizer hold the parameters of phase 0 and no others, as if it had been configured so."""
+        restart_with_groups(
+            self.optimizer, self.lr_schedulers, self._named_parameters(), self._names_of(0), no_decay=self._no_decay
+        )
+
+    def begin_phase(self, depth: int) -> None:
+        """Add the parameters of a phase, and start the optimizer and the lr scheduler anew where the phase says so.
+
+        Args:
+            depth: The phase that begins.
+
+        Raises:
+            ScheduleError: A new optimizer or lr scheduler refused its arguments.
+        """
+        phase = self._schedule.phases[depth]
+        if phase.new_optimizer is not None:
+            self._replace_optimizer(phase.new_optimizer, depth)
+            self._set_initial_rates(depth)
+        self._add_groups(depth)
+        if phase.new_lr_scheduler is not None:
+            set_starting_rates(phase.new_lr_scheduler, self.optimizer)
+            self._replace_lr_schedulers(depth)
+
+    @contextmanager
+    def kept_on_failure(self) -> Iterator[None]:
+        """Put everything back but the weights and what the optimizer learned, if the block fails."""
+        before = replace(self._state)
+        try:
+            with optimizers_kept_on_failure(self._trainer):
+                yield
+        except BaseException:
+            self._state = before
+            raise
+
+    def take_over(self, saved: OptimizationState, load: Callable[[], None]) -> None:
+        """Go back to the optimizer's state in a checkpoint of this run, and keep the rates of now.
+
+        The groups of phases that the checkpoint does not know stay, with no state. If the optimizer was started anew
+        since then, it starts anew once more: the state that it has belongs to weights that are no longer there.
+
+        Args:
+            saved: What :meth:`snapshot` gave when the checkpoint was written.
+            load: Loads the optimizer's state from the checkpoint.
+
+        Raises:
+            CheckpointError: The module lacks a parameter that the optimizer held.
+        """
+        newest, groups = LearningRates(self.optimizer), self.optimizer.param_groups
+        if saved.optimizer_phase == self._state.optimizer_phase:
+            rebuild_groups(self.optimizer, [], self._named_parameters(), saved.groups)
+            load()
+            for group in groups[len(saved.groups) :]:
+                self.optimizer.add_param_group(group)
+        else:
+            self._replace_optimizer(self._new_optimizer_of(self._state.optimizer_phase), self._state.optimizer_phase)
+        newest.put_back(self.optimizer)
+
+    def resume(self, saved: OptimizationState) -> None:
+        """Make optimizer and lr schedulers into which Lightning can load the states of a checkpoint.
+
+        Args:
+            saved: What :meth:`snapshot` gave when the checkpoint was written.
+
+        Raises:
+            CheckpointError: The module lacks a parameter that the optimizer held, or the schedule starts no new
+                optimizer or lr scheduler where the run did.
+        """
+        if saved.optimizer_phase:
+            self._replace_optimizer(self._new_optimizer_of(saved.optimizer_phase), saved.optimizer_phase)
+        rebuild_groups(self.optimizer, self.lr_schedulers, self._named_parameters(), saved.groups)
+        if saved.lr_scheduler_phase:
+            groups = self.optimizer.param_groups
+            self.optimizer.param_groups = groups[: saved.lr_scheduler_groups]
+            self._replace_lr_schedulers(saved.lr_scheduler_phase)
+            self.optimizer.param_groups = groups
+            extend_lr_schedulers(self.lr_schedulers, len(groups), base_lr=self.optimizer.defaults["lr"])
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def _add_groups(self, depth: int) -> None:
+        lr = self._schedule.phases[depth].lr
+        first_group = self.optimizer.param_groups[0]
+        add_phase_groups(
+            self.optimizer,
+            self.lr_schedulers,
+            self._named_parameters(),
+            self._names_of(depth),
+            lr=first_group.get("initial_lr", first_group["lr"]) if lr is None else lr,
+            no_decay=self._no_decay,
+            apply_lambdas=self._apply_lambdas,
+        )
+
+    def _replace_optimizer(self, reinit: OptimizerReinit, depth: int) -> None:
+        """Construct an optimizer with the groups and rates of the one there is, and none of its other options."""
+        old = self.optimizer
+        newest = LearningRates(old)
+        new = construct_optimizer(reinit, self._regrouped(old), where=f"phase {depth}, new_optimizer")
+        newest.put_back(new)
+        attach(self.lr_schedulers, new)
+        self._trainer.strategy.optimizers = [new]
+        self._state.optimizer_phase = depth
+
+    def _regrouped(self, old: Optimizer) -> list[dict[str, Any]]:  # Any: torch's groups hold options of every type
+        without = self._no_decay or ()
+        decays = bool(old.defaults.get("weight_decay"))
+        groups: list[dict[str, Any]] = []
+        for group, names in zip(old.param_groups, self.group_names(), strict=True):
+            kept: dict[str, Any] = {key: group[key] for key in ("params", "param_names") if key in group}
+            is_exempt = decays and group.get("weight_decay") == 0
+            if is_exempt or (without and all(any(part in name for part in without) for name in names)):
+                kept["weight_decay"] = 0.0
+            groups.append(kept)
+        return groups
+
+    def _set_initial_rates(self, depth: int) -> None:
+        """Let the groups of phase 0 start from the new optimizer's rate, unless a phase before gave them another."""
+        own = self.optimizer.defaults["lr"]
+        earlier = (phase.new_lr_scheduler for phase in self._schedule.phases[1:depth])
+        given = max((len(reinit.init_pg_lrs or ()) for reinit in earlier if reinit is not None), default=0)
+        first = frozenset(self._names_of(0))
+        for index, (group, names) in enumerate(zip(self.optimizer.param_groups, self.group_names(), strict=True)):
+            if index >= given and any(name in first for name in names):
+                group["initial_lr"] = own
+
+    def _replace_lr_schedulers(self, depth: int) -> None:
+        reinit = self._schedule.phases[depth].new_lr_scheduler
+        if reinit is None:
+            raise _not_started_anew("lr scheduler", depth)
+        config = construct_lr_scheduler(reinit, self.optimizer, where=f"phase {depth}, new_lr_scheduler")
+        self._trainer.strategy.lr_scheduler_configs = [config]
+        self._state.lr_scheduler_phase = depth
+        self._state.lr_scheduler_groups = len(self.optimizer.param_groups)
+
+    def _new_optimizer_of(self, depth: int) -> OptimizerReinit:
+        reinit = self._schedule.phases[depth].new_optimizer
+        if reinit is None:
+            raise _not_started_anew("optimizer", depth)
+        return reinit
+
+    def _named_parameters(self) -> dict[str, Parameter]:
+        return dict(self._module.named_parameters())
+
+    @property
+    def _no_decay(self) -> Sequence[str] | None:
+        # Any module may define it: the names (or parts of names) that get no weight decay.
+        return getattr(self._module, "no_decay", None)
+
+
+def _not_started_anew(what: str, depth: int) -> CheckpointError:
+    return CheckpointError(
+        f"When the checkpoint was written, phase {depth} had started a new {what}, and in the schedule it does not.",
+        remedy="Resume with the same schedule, reinit_optim_cfg and reinit_lr_cfg.",
+    )

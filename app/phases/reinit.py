@@ -1,0 +1,122 @@
+"""Constructs the optimizers and lr schedulers that phases start with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError
+from phasewire.app.class_path import construct, import_attribute, resolve
+from phasewire.app.phases.param_groups import set_rate
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from phasewire.app.schedule.model import ClassInit, LRSchedulerReinit, OptimizerReinit
+
+__all__ = ["attach", "construct_lr_scheduler", "construct_optimizer", "set_starting_rates"]
+
+# Any, here and below: torch's groups hold options of every type.
+Groups = Sequence[dict[str, Any]]
+
+
+def construct_optimizer(reinit: OptimizerReinit, groups: Groups, *, where: str) -> Optimizer:
+    """Construct a new optimizer.
+
+    Args:
+        reinit: The optimizer.
+        groups: Its parameter groups; options that a group gives come before those of the optimizer.
+        where: The place that asks for it, for messages.
+
+    Returns:
+        The optimizer. The rate of each group stands in it as ``initial_lr``, too.
+
+    Raises:
+        ScheduleError: The constructor refused its arguments.
+    """
+    optimizer: Optimizer = _constructed(reinit.optimizer_init, list(groups), where=where)
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", float(group["lr"]))
+    return optimizer
+
+
+def construct_lr_scheduler(reinit: LRSchedulerReinit, optimizer: Optimizer, *, where: str) -> LRSchedulerConfig:
+    """Construct a new lr scheduler around an optimizer.
+
+    Args:
+        reinit: The lr scheduler.
+        optimizer: The optimizer; every group has the rate to start with, and ``initial_lr`` where the scheduler is to
+            compute from another.
+        where: The place that asks for it, for messages.
+
+    Returns:
+        The lr scheduler, with how Lightning drives it.
+
+    Raises:
+        ScheduleError: The constructor refused its arguments.
+    """
+    scheduler: LRScheduler = _constructed(reinit.lr_scheduler_init, optimizer, where=where)
+    given = reinit.pl_lrs_cfg
+    driven = {} if given is None else {name: value for name in _DRIVEN if (value := getattr(given, name)) is not None}
+    return LRSchedulerConfig(scheduler, **{"reduce_on_plateau": isinstance(scheduler, ReduceLROnPlateau), **driven})
+
+
+def set_starting_rates(reinit: LRSchedulerReinit, optimizer: Optimizer) -> None:
+    """Set the rates that the groups of an optimizer start with under a new lr scheduler.
+
+    What is given in ``init_pg_lrs`` comes first. Else the groups keep their rates if ``use_current_optimizer_pg_lrs``,
+    and go back to their initial ones if not. This order is documented by FTS.
+
+    Args:
+        reinit: The new lr scheduler.
+        optimizer: The optimizer.
+    """
+    if reinit.init_pg_lrs is not None:
+        for group, rate in zip(optimizer.param_groups, reinit.init_pg_lrs, strict=False):
+            set_rate(group, rate)
+            group["initial_lr"] = rate
+    elif not reinit.use_current_optimizer_pg_lrs:
+        for group in optimizer.param_groups:
+            set_rate(group, group.get("initial_lr", group["lr"]))
+
+
+def attach(schedulers: Sequence[LRScheduler], optimizer: Optimizer) -> None:
+    """Let lr schedulers go on with a new optimizer, where they are.
+
+    Args:
+        schedulers: The lr schedulers.
+        optimizer: The new optimizer.
+    """
+    if not schedulers:
+        return
+    # An lr scheduler warns at its first step about an optimizer that none was constructed with.
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    LambdaLR(optimizer, lambda _epoch: 1.0)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        set_rate(group, rate)
+    for scheduler in schedulers:
+        scheduler.optimizer = optimizer
+
+
+_DRIVEN = ("name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict")
+
+
+# Any: the class is the user's choice; the schedule was checked to name one of the right kind.
+def _constructed(init: ClassInit, first_argument: object, *, where: str) -> Any:  # noqa: ANN401  # as above
+    try:
+        named: Any = import_attribute(init.class_path, where=where)
+        arguments: Any = construct(resolve(init.init_args))
+        return named(first_argument, **arguments)
+    except ConfigError as error:
+        raise ScheduleError(error.problem, where=where, remedy=error.remedy) from error
+    except PhasewireError:
+        raise
+    except Exception as error:
+        raise ScheduleError(
+            f"{init.class_path} could not be constructed: {type(error).__name__}: {error}",
+            where=where,
+            remedy="Check its init_args.",
+        ) from error
