@@ -59,7 +59,7 @@ class PhaseRunner:
         self._settings = settings
         self._companions = companions
         self._support = support_for(trainer.strategy)
-        self._state = PhaseState()
+        self._state = PhaseState(versions=installed_versions())
         self._optimization = PhaseOptimization(
             trainer, module, schedule, self._module_names, apply_lambdas=settings.apply_lambdas_new_pgs
         )
@@ -100,6 +100,7 @@ class PhaseRunner:
             depth=self._state.depth,
             started_at_epoch=self._state.started_at_epoch,
             schedule=record_of(self.schedule),
+            versions=self._state.versions,
             begun=self._state.begun,
             optimization=self._optimization.snapshot(),
         )
@@ -198,7 +199,7 @@ class PhaseRunner:
         self.thaw_to_depth()
         self._optimization.resume(saved.optimization)
         self._support.after_thaw()
-        now = installed_versions()
+        now = self._state.versions
         others = [f"{name} {was} (now {now.get(name)})" for name, was in saved.versions.items() if was != now.get(name)]
         written = f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
         rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.{written}")

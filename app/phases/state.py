@@ -44,7 +44,7 @@ class PhaseState:
     put_off: list[str] = field(default_factory=list)
     """Files that are to be removed; see :class:`~phasewire.app.phases.kept_files.KeptFiles`."""
     versions: dict[str, str] = field(default_factory=dict)
-    """The versions of the packages that wrote the state; filled in when it is read."""
+    """The versions of the packages that write the state, by :func:`installed_versions`."""
     begun: bool = False
     """Whether training had begun; a learning-rate finder saves and restores before it does."""
     optimization: OptimizationState = field(default_factory=OptimizationState)
@@ -63,7 +63,7 @@ class PhaseState:
             "schedule": self.schedule,
             "loop": self.loop,
             "put_off": self.put_off,
-            "versions": installed_versions(),
+            "versions": self.versions,
             "begun": self.begun,
             **asdict(self.optimization),
         }

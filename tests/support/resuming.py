@@ -275,6 +275,11 @@ class Outcome:
         files = sorted((self.folder / name).glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         return files[-1] if files else None
 
+    @property
+    def _was_stopped(self) -> bool:
+        stopping = self.trainer.early_stopping_callback
+        return stopping is not None and stopping.state_dict()["ended_run"]
+
     def everything(self) -> dict[str, Any]:
         """All that has to be the same whether a run was cut off or not."""
         return {
@@ -292,7 +297,7 @@ class Outcome:
             },
             "global step": self.trainer.global_step,
             # A run that ended in the middle of an epoch, by early stopping, counts it or not.
-            "epoch": None if self.trainer.should_stop else self.trainer.current_epoch,
+            "epoch": None if self._was_stopped else self.trainer.current_epoch,
         }
 
     def best_files(self) -> dict[str, Any]:

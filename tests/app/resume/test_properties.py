@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from resuming import LR_SCHEDULERS, OPTIMIZERS, Job, Moment, differences
@@ -35,6 +35,19 @@ def jobs(draw):
     often = [{}, {"val_check_interval": 1}, {"accumulate_grad_batches": 2}, {"max_steps": 2 * EPOCHS}]
     # A ReduceLROnPlateau that finds no metric in the first epochs is an error of Lightning's.
     seldom = [] if rates == "plateau" else [{"check_val_every_n_epoch": 2}]
+    by_epochs = [
+        {"every_n_epochs": 1},
+        {"every_n_epochs": 2},
+        {"every_n_epochs": 1, "save_on_train_epoch_end": False},
+    ]
+    by_steps = [
+        {"every_n_train_steps": 1},
+        {"every_n_train_steps": 3},
+        {"every_n_train_steps": 1, "save_top_k": 1},
+    ]
+    options = draw(st.sampled_from(often + seldom))
+    # Gradients that are being accumulated are in no checkpoint.
+    recovery = by_epochs if "accumulate_grad_batches" in options else by_epochs + by_steps
     return Job(
         draw(schedules(mode)),
         epochs=EPOCHS,
@@ -47,21 +60,10 @@ def jobs(draw):
         patience=draw(st.integers(1, 2)),
         save_top_k=draw(st.sampled_from([1, 2, -1])),
         tracks_frozen_statistics=draw(st.booleans()),
-        recovery=draw(
-            st.sampled_from(
-                [
-                    {"every_n_epochs": 1},
-                    {"every_n_epochs": 2},
-                    {"every_n_train_steps": 1},
-                    {"every_n_train_steps": 3},
-                    {"every_n_epochs": 1, "save_on_train_epoch_end": False},
-                    {"every_n_train_steps": 1, "save_top_k": 1},
-                ]
-            )
-        ),
+        recovery=draw(st.sampled_from(recovery)),
         recovery_first=draw(st.booleans()),
         checkpoint=draw(st.sampled_from([{}, {"save_last": True}, {"every_n_train_steps": 2}])),
-        trainer=draw(st.sampled_from(often + seldom)),
+        trainer=options,
     )
 
 
@@ -75,6 +77,7 @@ def folders(tmp_path):
     derandomize=True,
     max_examples=120,
     deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # an example takes too long to make it smaller
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_a_run_that_is_cut_off_and_resumed_ends_with_the_same_bits(folders, job, data):
