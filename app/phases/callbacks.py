@@ -47,13 +47,14 @@ class FTSEarlyStopping(EarlyStopping):
 
     Attributes:
         es_phase_complete: The patience of the current phase is used up.
+        ended_run: It has ended the training, by the patience of the last phase or by a threshold.
         converted: It was Lightning's own callback until a scheduler took it over.
     """
 
     es_phase_complete: bool = False
     converted: bool = False
     _phases: Phases | None = None
-    _ended_run: bool = False
+    ended_run: bool = False
 
     @property
     def final_phase(self) -> bool:
@@ -71,7 +72,7 @@ class FTSEarlyStopping(EarlyStopping):
     def begin_run(self) -> None:
         """Forget what an earlier fit, perhaps of another module, left behind."""
         self.begin_phase()
-        self._ended_run = False
+        self.ended_run = False
         self.stopped_epoch = 0
         self.best_score = EarlyStopping(self.monitor, mode=self.mode).best_score
 
@@ -92,7 +93,7 @@ class FTSEarlyStopping(EarlyStopping):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop again a training that was stopped already when the checkpoint it resumes was saved."""
         super().on_train_start(trainer, pl_module)
-        if self._ended_run:
+        if self.ended_run:
             trainer.should_stop = True
             rank_zero.info(
                 f"Early stopping had ended the training in epoch {self.stopped_epoch}, before the checkpoint was saved."
@@ -121,7 +122,7 @@ class FTSEarlyStopping(EarlyStopping):
         # Lightning lets any process stop all of them, but only the process that decided knows its reason.
         patient = self.stopping_reason in (EarlyStoppingReason.NOT_STOPPED, EarlyStoppingReason.PATIENCE_EXHAUSTED)
         if self.final_phase or not trainer.strategy.reduce_boolean_decision(patient, all=True):
-            self._ended_run = True
+            self.ended_run = True
         else:
             trainer.should_stop = False
             self.stopped_epoch = 0
@@ -132,7 +133,7 @@ class FTSEarlyStopping(EarlyStopping):
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:
         """Add the end of the phase, or of the run, to Lightning's state, for a resume before what follows it."""
-        own = {"es_phase_complete": self.es_phase_complete, "ended_run": self._ended_run}
+        own = {"es_phase_complete": self.es_phase_complete, "ended_run": self.ended_run}
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -146,7 +147,7 @@ class FTSEarlyStopping(EarlyStopping):
         self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
         was_patience = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
         has_more = was_patience and self.wait_count < patience
-        self._ended_run = bool(state_dict.get("ended_run", False)) and not has_more
+        self.ended_run = bool(state_dict.get("ended_run", False)) and not has_more
 
 
 @linking_with(replace_link)

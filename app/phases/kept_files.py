@@ -94,13 +94,15 @@ class KeptFiles:
         self._put_off[_key(path)] = os.fspath(path)
         self.release(remove)
 
-    def release(self, remove: Remove) -> None:
+    def release(self, remove: Remove, *, is_over: bool = False) -> None:
         """Remove the files that are no longer needed.
 
         Args:
             remove: Removes a file.
+            is_over: The training has come to its end, so that none is needed for a resume.
         """
-        needed = frozenset(name for path in self._resumable() for name in self._needed_by(path))
+        resumable = () if is_over else self._resumable()
+        needed = frozenset(name for path in resumable for name in self._needed_by(path))
         for key in self._put_off.keys() - needed:
             self._named_in.pop(key, None)
             self._best_so_far.discard(key)

@@ -402,7 +402,10 @@ class FinetuningScheduler(Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the checkpoints whose removal was put off."""
         if self._seam is not None:
-            self._kept_files.release(self._seam.remove_checkpoint)
+            # A Timer, too, stops a training, which is to be resumed.
+            stopping = None if self._companions is None else self._companions.early_stopping
+            is_over = not trainer.should_stop or (stopping is not None and stopping.ended_run)
+            self._kept_files.release(self._seam.remove_checkpoint, is_over=is_over)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on to the next phase when the current one is over."""
