@@ -98,7 +98,8 @@ class CatchUp:
         for config in trainer.lr_scheduler_configs:
             if not config.reduce_on_plateau or config.interval != "epoch" or (epoch + 1) % config.frequency:
                 continue
-            metric = trainer.callback_metrics.get(config.monitor or "")
+            # A fit whose last epoch is over already never begins to train.
+            metric = {**self._metrics, **trainer.callback_metrics}.get(config.monitor or "")
             if metric is None:
                 rank_zero_warn(
                     f"The lr scheduler that monitors {config.monitor!r} misses one step: epoch {epoch} was "

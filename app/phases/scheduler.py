@@ -401,6 +401,7 @@ class FinetuningScheduler(Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the checkpoints whose removal was put off."""
+        self._catch_up.settle(trainer)
         if self._seam is not None:
             # A Timer, too, stops a training, which is to be resumed.
             stopping = None if self._companions is None else self._companions.early_stopping
