@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.loggers import CSVLogger
 
 from phasewire.app import CheckpointError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
-from resuming import Job, Moment, differences
+from resuming import Job, Moment, PowerCutError, differences
 from tuning import TunedModule, fit, make_trainer, state_of
 
 BY_EPOCHS = {
@@ -42,6 +42,26 @@ def test_a_checkpoint_saved_on_an_exception_within_a_transition_resumes_before_i
     job = Job(BY_EPOCHS, val_losses=LOSSES, lr_scheduler="lambda by step", restore_best=restore_best, on_exception=True)
     whole = job.start(tmp_path / "whole")
     cut = job.start(tmp_path / "cut", cut=Moment(moment, transition))
+    assert cut.cut
+
+    resumed = job.start(tmp_path / "cut", ckpt_path=cut.newest("exception"))
+
+    assert_same(whole, resumed)
+
+
+def test_a_transition_that_fails_between_state_and_rates_is_begun_again_with_the_newest_rates(tmp_path, monkeypatch):
+    # The best checkpoint is that of epoch 0, with the rates of epoch 0.
+    job = Job(BY_EPOCHS, val_losses=(1.0, 2.0, 3.0), lr_scheduler="lambda by step", patience=99, on_exception=True)
+    whole = job.start(tmp_path / "whole")
+    load = torch.optim.AdamW.load_state_dict
+
+    def loading_and_failing(optimizer, state):
+        load(optimizer, state)
+        raise PowerCutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.optim.AdamW, "load_state_dict", loading_and_failing)
+        cut = job.start(tmp_path / "cut")
     assert cut.cut
 
     resumed = job.start(tmp_path / "cut", ckpt_path=cut.newest("exception"))
@@ -154,6 +174,18 @@ def test_a_best_checkpoint_is_kept_as_long_as_the_newest_recovery_checkpoint_nam
     }
     resumed = job.start(tmp_path / "cut", ckpt_path=cut.newest())
 
+    assert_same(whole, resumed)
+
+
+def test_the_recovery_checkpoint_of_an_epoch_knows_the_best_checkpoint_of_that_epoch(tmp_path):
+    # Whatever the order of the callbacks is.
+    job = Job(BY_EPOCHS, val_losses=LOSSES, recovery_first=True)
+    whole = job.start(tmp_path / "whole")
+    cut = job.start(tmp_path / "cut", cut=Moment("epoch saved", 1))
+
+    resumed = job.start(tmp_path / "cut", ckpt_path=cut.newest())
+
+    assert resumed.knife.calls["epoch saved"] == 3
     assert_same(whole, resumed)
 
 
