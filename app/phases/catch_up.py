@@ -71,6 +71,7 @@ class CatchUp:
         if self._owed_epoch is not None or trainer.fit_loop.restarted_on_epoch_start:
             # Else Lightning takes the batches of the epoch before for those of the one that begins.
             begin_epoch_anew(trainer)
+        _count_epoch_that_begins(trainer)
         # A validation that was begun counts one batch more than there are, and the next resume would begin it again.
         validation = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
         validation.load_state_dict(dict.fromkeys(validation.state_dict(), validation.completed))
@@ -107,3 +108,15 @@ class CatchUp:
                 )
                 continue
             module.lr_scheduler_step(config.scheduler, metric)
+
+
+def _count_epoch_that_begins(trainer: pl.Trainer) -> None:
+    """Count an epoch that Lightning begins without counting it, lest the next resume takes it for finished.
+
+    It does so after a checkpoint of the last batch of an epoch that no validation follows.
+    """
+    loop = trainer.fit_loop
+    counts = [progress.state_dict() for progress in (loop.epoch_progress.total, loop.epoch_progress.current)]
+    if loop.restarted_mid_epoch and counts[1]["ready"] == counts[1]["processed"]:
+        for progress, count in zip((loop.epoch_progress.total, loop.epoch_progress.current), counts, strict=True):
+            progress.load_state_dict({**count, "ready": count["processed"] + 1, "started": count["processed"] + 1})

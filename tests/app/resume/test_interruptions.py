@@ -112,6 +112,20 @@ def test_the_validation_after_the_last_batch_of_an_epoch_is_done_by_the_resumed_
         assert_same(whole, resumed)
 
 
+def test_a_second_resume_counts_the_epochs_of_the_first(tmp_path):
+    # Both times from the last batch of an epoch, after the first of which no validation follows.
+    options = {"check_val_every_n_epoch": 2}
+    job = Job(BY_EPOCHS, epochs=6, val_losses=LOSSES, trainer=options, recovery={"every_n_train_steps": 2})
+    whole = job.start(tmp_path / "whole")
+    first = job.start(tmp_path / "cut", cut=Moment("batch starts", 2))
+    second = job.start(tmp_path / "cut", cut=Moment("batch starts", 2), ckpt_path=first.newest())
+
+    resumed = job.start(tmp_path / "cut", ckpt_path=second.newest())
+
+    assert min(resumed.knife.epochs) == 4
+    assert_same(whole, resumed)
+
+
 def test_a_reduce_on_plateau_scheduler_misses_no_step(tmp_path):
     job = Job({0: {"params": ["head.*"]}}, epochs=6, val_losses=LOSSES, lr_scheduler="plateau", patience=99)
     whole = job.start(tmp_path / "whole")
