@@ -29,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists a
 def assert_same(whole, resumed):
     assert differences(whole.everything(), resumed.everything()) == []
     assert differences(whole.best_files(), resumed.best_files()) == []
+    assert resumed.knife.epochs == {step: whole.knife.epochs[step] for step in resumed.knife.epochs}
 
 
 @pytest.mark.parametrize(
