@@ -8,6 +8,20 @@ from hypothesis import strategies as st
 
 from resuming import LR_SCHEDULERS, OPTIMIZERS, Job, Moment, differences
 
+NEW_OPTIMIZERS = [
+    {"optimizer_init": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9}}},
+    {"optimizer_init": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}},
+]
+NEW_LR_SCHEDULERS = [
+    {
+        "lr_scheduler_init": {
+            "class_path": "torch.optim.lr_scheduler.StepLR",
+            "init_args": {"step_size": 1, "gamma": 0.7},
+        },
+        "pl_lrs_cfg": {"interval": interval},
+    }
+    for interval in ("epoch", "step")
+]
 PARAMETERS = ("head.*", "layers.2.*", "layers.1.*", "layers.0.*")
 EPOCHS = 6
 
@@ -25,6 +39,9 @@ def schedules(draw, mode):
             schedule[depth]["max_transition_epoch"] = epoch
         if depth > 0 and draw(st.booleans()):
             schedule[depth]["lr"] = draw(st.sampled_from([1e-3, 1e-2]))
+        for key, choices in (("new_optimizer", NEW_OPTIMIZERS), ("new_lr_scheduler", NEW_LR_SCHEDULERS)):
+            if depth > 0 and draw(st.integers(0, 4)) == 0:
+                schedule[depth][key] = draw(st.sampled_from(choices))
     return schedule
 
 
@@ -75,7 +92,7 @@ def folders(tmp_path):
 @given(jobs(), st.data())
 @settings(
     derandomize=True,
-    max_examples=120,
+    max_examples=100,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],  # an example takes too long to make it smaller
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
