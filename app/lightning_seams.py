@@ -428,7 +428,7 @@ def linking_with(replace_link: Callable[[Path, Path], None]) -> Callable[[type[C
 
 
 def validation_follows(trainer: pl.Trainer) -> bool:
-    """Tell whether the batch that is just over is followed by validation; asked while a checkpoint is saved.
+    """Tell whether validation comes next, or has begun with no batch yet; asked while a checkpoint is saved.
 
     Uses ``_should_check_val_fx`` of the training epoch loop and ``_data_fetcher`` of the fit loop: the answer depends
     on six settings of the Trainer and on the time.
@@ -437,8 +437,10 @@ def validation_follows(trainer: pl.Trainer) -> bool:
         trainer: The running Trainer.
 
     Returns:
-        Whether it is; ``False`` outside ``on_train_batch_end``.
+        Whether it does: the batch that is just over is followed by it. Before a batch is over, nothing is known of it.
     """
+    if trainer.validating:
+        return trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready == 0
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     batch = loop.batch_progress.current.state_dict()
     is_over = trainer.training and batch["started"] == batch["processed"] == batch["completed"] + 1

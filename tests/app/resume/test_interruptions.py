@@ -127,6 +127,17 @@ def test_a_second_resume_counts_the_epochs_of_the_first(tmp_path):
     assert_same(whole, resumed)
 
 
+@pytest.mark.parametrize("hook", ["validation starts", "validation ends"])
+def test_a_validation_that_fails_is_done_by_the_run_that_resumes_from_the_exception(tmp_path, hook):
+    job = Job(BY_PATIENCE, epochs=8, val_losses=LOSSES, on_exception=True)
+    whole = job.start(tmp_path / "whole")
+    cut = job.start(tmp_path / "cut", cut=Moment(hook, 1))
+
+    resumed = job.start(tmp_path / "cut", ckpt_path=cut.newest("exception"))
+
+    assert_same(whole, resumed)
+
+
 def test_a_reduce_on_plateau_scheduler_misses_no_step(tmp_path):
     job = Job({0: {"params": ["head.*"]}}, epochs=6, val_losses=LOSSES, lr_scheduler="plateau", patience=99)
     whole = job.start(tmp_path / "whole")
