@@ -12,8 +12,9 @@ BIN ?= $(VENV)/bin
 # A file of tests stays in one process, so that what it builds once is built once.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 DEMO_ARGS ?=
-# How many random cases `make parity` compares.
+# How many random cases `make parity` compares, and from which on.
 N ?= 1000
+FIRST ?= 0
 
 # The first Python that runs and is new enough; 3.11 first, because constraints.txt is tested with it.
 OLD_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -33,7 +34,7 @@ test: $(VENV)/installed-test ## run all tests, lint and type checks among them
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/pytest $(PYTEST_ARGS)
 
 parity: $(VENV)/installed-test ## train N random cases with finetuning-scheduler and with Phasewire, and compare: make parity N=5000
-	OMP_NUM_THREADS=1 PYTHONPATH=tests/support $(VENV)/bin/python tests/parity/compare.py $(N)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests/support $(VENV)/bin/python tests/parity/compare.py $(N) --first $(FIRST)
 
 lint: $(VENV)/installed-test ## check style, docstrings and types
 	$(MAKE) --no-print-directory style types

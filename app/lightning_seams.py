@@ -251,19 +251,22 @@ def forget_compiled_code(module: pl.LightningModule) -> None:
     What was compiled holds for the parameters that required a gradient then. It would stay, and after
     ``torch._dynamo.config.recompile_limit`` phases (8) nothing more would be compiled.
 
-    Uses the ``_compiler_ctx`` of a LightningModule that was compiled whole, the ``_compiled_call_impl`` that
-    ``Module.compile()`` sets, and ``torch._dynamo.OptimizedModule``, which ``torch.compile`` wraps round a part: no
-    public name tells a compiled module.
+    Uses the ``_compiled_call_impl`` that ``Module.compile()`` sets, and the ``_torchdynamo_orig_callable`` of what
+    ``torch.compile`` returns, which is the ``forward`` of a part, the steps of a LightningModule that was compiled
+    whole, or a method that the user compiled: no public name tells what is compiled.
 
     Args:
         module: The module whose parameters were thawed.
     """
-    from torch._dynamo import OptimizedModule
-
-    if module._compiler_ctx is not None or any(
-        isinstance(part, OptimizedModule) or part._compiled_call_impl is not None for part in module.modules()
-    ):
+    if any(map(_is_compiled, module.modules())):
         torch.compiler.reset()
+
+
+def _is_compiled(part: torch.nn.Module) -> bool:
+    methods = (getattr(part, name, None) for name in ("forward", "training_step"))
+    return part._compiled_call_impl is not None or any(
+        hasattr(method, "_torchdynamo_orig_callable") for method in methods
+    )
 
 
 def uncompiled_name(name: str) -> str:

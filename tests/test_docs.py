@@ -1,5 +1,6 @@
 """What the documentation shows is true: its YAML loads, its Python compiles, and its commands print what they show."""
 
+import ast
 import os
 import re
 import shlex
@@ -46,6 +47,25 @@ def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def named_in_the_pages():
+    return sorted({match for page in PAGES for match in re.findall(r"tests/[\w/]+\.py::\w+", page.read_text())})
+
+
+@pytest.mark.parametrize("named", named_in_the_pages())
+def test_tests_that_the_documentation_names_exist(named):
+    path, _, name = named.partition("::")
+    tree = ast.parse((ROOT / path).read_text())
+    assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_feature_of_lightning_has_a_test():
+    page = (ROOT / "docs" / "lightning-features.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")][1:]
+
+    assert len(rows) > 50
+    assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py::test_\w+` \|$", row)] == []
 
 
 def test_the_plan_in_the_readme_is_what_the_command_prints():

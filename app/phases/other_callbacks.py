@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import BaseFinetuning, StochasticWeightAveraging, WeightAveraging
 
-from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.errors import CheckpointError, ConfigError
 from phasewire.app.lightning_seams import callbacks_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def refuse_averaging_across_phases(trainer: pl.Trainer, final_phase: int, begins
 
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
-def restore_averages(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+def restore_averages(trainer: pl.Trainer, checkpoint: dict[str, Any], path: str) -> None:
     """Take averaged weights back to a checkpoint from which the module was just restored.
 
     In such a checkpoint the state dict holds the averages, and the weights that were trained stand beside it; the
@@ -85,7 +85,19 @@ def restore_averages(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
     Args:
         trainer: The running Trainer.
         checkpoint: The checkpoint.
+        path: Where it was read.
+
+    Raises:
+        CheckpointError: A callback cannot load them.
     """
     for callback in callbacks_of(trainer):
-        if isinstance(callback, WeightAveraging):
+        if not isinstance(callback, WeightAveraging):
+            continue
+        try:
             callback.on_load_checkpoint(trainer, trainer.lightning_module, checkpoint)
+        except Exception as error:
+            raise CheckpointError(
+                f"{type(callback).__name__} failed to load its averages with {type(error).__name__}: {error}",
+                where=path,
+                remedy="It needs the whole state of the module in a checkpoint, also with strict_loading=False.",
+            ) from error

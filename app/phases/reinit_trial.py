@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ class ReinitTrial:
                     first_and_last[repr(anew)] = (first, depth)
         return frozenset(chain.from_iterable(first_and_last.values()))
 
-    def _groups(self, depth: int, held: Set[int]) -> Groups:
+    def _groups(self, depth: int, held: AbstractSet[int]) -> Groups:
         parameters = self.parameters_of(depth)
         free = {name: parameter for name, parameter in parameters.items() if id(parameter) not in held}
         return phase_groups(free, list(free), no_decay=self.no_decay)

@@ -50,7 +50,7 @@ def restore_best(
             )
         state = PhaseState.from_dict(saved, where=path)
         restore_model_state(trainer)
-        restore_averages(trainer, checkpoint)
+        restore_averages(trainer, checkpoint, path)
         if optimization is not None:
             adapter.on_before_restore_optimizers_and_lrs()
             optimization.take_over(state.optimization, lambda: restore_optimizer_state(trainer))

@@ -183,11 +183,18 @@ def part(module: Layers, backend: Callable[..., object]) -> Layers:
     return module
 
 
+def method(module: Layers, backend: Callable[..., object]) -> Layers:
+    module.forward = torch.compile(module.forward, backend=backend)
+    return module
+
+
 def nothing(module: Layers, backend: Callable[..., object]) -> Layers:
     return module
 
 
-@pytest.mark.parametrize(("compiled", "compiled_again"), [(whole, 1), (in_place, 1), (part, 1), (nothing, 0)])
+@pytest.mark.parametrize(
+    ("compiled", "compiled_again"), [(whole, 1), (in_place, 1), (part, 1), (method, 1), (nothing, 0)]
+)
 def test_what_was_compiled_is_forgotten_where_a_module_is_compiled(
     compiled: Callable[..., Layers], compiled_again: int
 ) -> None:

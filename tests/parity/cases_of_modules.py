@@ -112,6 +112,13 @@ SCHEDULERS = [
         ),
     ),
     Case(
+        name="ReduceLROnPlateau, per step",
+        schedule=phases(),
+        val_losses=WORSENING,
+        lr_schedulers=({**LR_SCHEDULERS["ReduceLROnPlateau"], "interval": "step", "strict": False},),
+        batches=3,
+    ),
+    Case(
         name="an lr scheduler stepped every second epoch",
         schedule=phases(),
         val_losses=UNEVEN,

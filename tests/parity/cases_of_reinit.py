@@ -51,7 +51,7 @@ NEW_LR_SCHEDULERS = [
                 "lr": 0.02,
                 **new_lr(
                     lr_scheduler("ReduceLROnPlateau", patience=0, factor=0.5, min_lr=[0.01, 0.001]),
-                    pl_lrs_cfg={"monitor": "val_loss"},
+                    pl_lrs_cfg={"monitor": "val_loss", "strict": True, "reduce_on_plateau": True},
                 ),
             }
         ),
@@ -99,6 +99,12 @@ NEW_LR_SCHEDULERS = [
         lr_schedulers=OLD,
         val_losses=UNEVEN,
         schedule=phases(two=new_lr(STEPS, init_pg_lrs=[1e-3, 2e-3, 3e-3], use_current_optimizer_pg_lrs=True)),
+    ),
+    Case(
+        name="init_pg_lrs for some of the groups",
+        lr_schedulers=OLD,
+        val_losses=UNEVEN,
+        schedule=phases(two={"lr": 0.01, **new_lr(STEPS, init_pg_lrs=[1e-3])}),
     ),
     Case(
         name="init_pg_lrs with no_decay",

@@ -109,7 +109,7 @@ def _surplus_lambdas(case: Case) -> bool:
         and _has_lambdas(lr_scheduler_of(case, 0))
         and _groups_up_to(case, _last_known_phase(case, transition))
         + _groups_up_to(case, transition.depth - 1)
-        - first_groups(case)
+        - len(first_groups(case))
         > _groups_up_to(case, transition.depth)
         for transition in timeline(case).transitions
     )
@@ -184,16 +184,18 @@ def names_of_phases(case: Case) -> list[list[str]]:
     ]
 
 
-def first_groups(case: Case) -> int:
-    """Tell how many parameter groups phase 0 begins with."""
+def first_groups(case: Case) -> list[list[str]]:
+    """Give the parameter groups that phase 0 begins with; without what an optimizer holds besides phase 0."""
+    names = names_of_phases(case)[0]
     if _rebuilds_phase_zero(case):
-        return 2 if case.no_decay else 1
-    return len(names_of_phases(case)[0]) if case.optimizer_gets == "one by one" else 1
+        return _scheduled_groups(case, names)
+    return [[name] for name in names] if case.optimizer_gets == "one by one" else [names]
 
 
 def keeps_layout(case: Case) -> bool:
     """Tell whether the groups of phase 0 are those that a schedule would make of it."""
-    return first_groups(case) == _groups_of_a_phase(case) and not _holds_more_than_phase_zero(case)
+    names = names_of_phases(case)[0]
+    return first_groups(case) == _scheduled_groups(case, names) and not _holds_more_than_phase_zero(case)
 
 
 def lr_scheduler_of(case: Case, depth: int) -> Mapping[str, Any] | None:
@@ -208,9 +210,16 @@ def _groups_of_a_phase(case: Case) -> int:
     return 2 if case.no_decay else 1
 
 
+def _scheduled_groups(case: Case, names: list[str]) -> list[list[str]]:
+    if not case.no_decay:
+        return [names]
+    exempt = [name for name in names if any(part in name for part in case.no_decay)]
+    return [[name for name in names if name not in exempt], exempt]
+
+
 def _groups_up_to(case: Case, depth: int) -> int:
     later = phases_of(case)[1 : depth + 1]
-    return first_groups(case) + _groups_of_a_phase(case) * sum(bool(phase["params"]) for phase in later)
+    return len(first_groups(case)) + _groups_of_a_phase(case) * sum(bool(phase["params"]) for phase in later)
 
 
 def _has_lambdas(given: Mapping[str, Any] | None) -> bool:

@@ -73,7 +73,7 @@ class _Maker:
 
     def _partition(self, names: Sequence[str]) -> list[list[str]]:
         """Deal parameters out to phases, layer by layer from the last one; some are left out."""
-        count = min(self.random.choice([1, 2, 2, 3, 3, 3, 4, 4]), len(names))
+        count = min(self.random.choice([1, 2, 2, 2, 3, 3, 3, 3, 4, 4]), len(names))
         order = list(reversed(names))
         if self._is(0.25):
             self.random.shuffle(order)
@@ -105,8 +105,8 @@ class _Maker:
         epoch, epochs = 0, []
         for depth in range(count):
             # The peer fails where phase 0 ends at epoch 0.
-            epoch += self.random.choice([1, 1, 2, 2, 3]) if not self._is(0.02 if depth == 0 else 0.1) else 0
-            epochs.append(epoch if every or self._is(0.55) else self.random.choice([None, None, -1]))
+            epoch += self.random.choice([1, 1, 2, 2, 3]) if not self._is(0.01 if depth == 0 else 0.1) else 0
+            epochs.append(epoch if every or self._is(0.65) else self.random.choice([None, None, -1]))
         return epochs
 
     # -- training ------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class _Maker:
             "stopping": None
             if only_epochs
             else {
-                "patience": self.random.choice([1, 1, 2, 2, 3, 99]),
+                "patience": self.random.choice([1, 1, 1, 2, 2, 3]),
                 "min_delta": self.random.choice([0.0, 0.0, 0.5]),
             },
             "checkpoint": {"save_top_k": self.random.choice([1, 1, 2, -1])},
@@ -142,7 +142,7 @@ class _Maker:
         # With restore_best, the peer lets the batch norm layers of all later phases update their statistics.
         if self._is(0.07 if settings.get("restore_best", True) else 0.5):
             settings["frozen_bn_track_running_stats"] = False
-        if self._is(0.3):
+        if self._is(0.25):
             settings["apply_lambdas_new_pgs"] = True
         return settings
 
@@ -194,10 +194,13 @@ class _Maker:
         if case.schedule is None:
             return self._settings_for_every_phase(case)
         schedule = {depth: dict(phase) for depth, phase in case.schedule.items()}
+        # The peer loads state of before a new optimizer into it, unless the phase that restores starts another one.
+        again = 0.7 if case.settings.get("restore_best", True) else 0.2
         for depth, phase in list(schedule.items())[1:]:
-            if self._is(self._new_optimizers(case)):
+            renewed = any("new_optimizer" in schedule[earlier] for earlier in range(depth))
+            if self._is(again if renewed else self._new_optimizers(case)):
                 phase["new_optimizer"] = {"optimizer_init": self._optimizer()}
-            if case.lr_schedulers and self._is(0.25):
+            if case.lr_schedulers and self._is(0.35):
                 phase["new_lr_scheduler"] = self._new_lr_scheduler()
                 if self._is(0.25):
                     rates = [self.random.choice([0.02, 0.01, 5e-3]) for _ in range(group_count(case, schedule, depth))]
@@ -208,13 +211,13 @@ class _Maker:
         settings = dict(case.settings)
         if self._is(2 * self._new_optimizers(case)):
             settings["reinit_optim_cfg"] = {"optimizer_init": self._optimizer()}
-        if case.lr_schedulers and self._is(0.35):
+        if case.lr_schedulers and self._is(0.45):
             settings["reinit_lr_cfg"] = self._new_lr_scheduler()
         return replace(case, settings=settings)
 
     def _new_optimizers(self, case: Case) -> float:
         """How often a phase starts with a new optimizer; the peer mixes up groups that it would not make itself."""
-        return 0.15 if keeps_layout(case) else 0.03
+        return 0.2 if keeps_layout(case) else 0.02
 
     def _new_lr_scheduler(self) -> dict[str, Any]:
         given = self._lr_scheduler()
@@ -233,4 +236,4 @@ def group_count(case: Case, schedule: Options, depth: int) -> int:
     if case.optimizer_gets == "all" and not case.settings.get("enforce_phase0_params", True):
         return 1
     per_phase = 2 if case.no_decay else 1
-    return first_groups(case) + sum(per_phase for phase in phases_of(case)[1 : depth + 1] if phase["params"])
+    return len(first_groups(case)) + sum(per_phase for phase in phases_of(case)[1 : depth + 1] if phase["params"])

@@ -38,7 +38,9 @@ ADVICE = (
     r"phase .* second names of tied parameters are left out",
     r"phase .* no phase follows phase",
     r"Phase \d+ begins without restoring",
+    r"ReduceLROnPlateau conditioned on metric val_loss which is not available but strict is set to `False`",
     r"No callback says which metric to monitor",
+    r"phase .* init_pg_lrs gives \d+ learning rates, and the phases before have",
     r"new_optimizer of phase \d+ does not count: a setting of the FinetuningScheduler",
     r"The optimizer does not hold exactly the parameters of phase 0, and enforce_phase0_params=False",
 )

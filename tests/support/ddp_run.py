@@ -1,13 +1,16 @@
-"""Trains three phases under a strategy and saves each rank's weights: ``python ddp_run.py FOLDER STRATEGY DEVICES``."""
+"""Trains three phases under a strategy and saves each rank's weights.
+
+``python ddp_run.py FOLDER STRATEGY DEVICES [PACKAGE]``, where the package has the callbacks.
+"""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from tuning import TunedModule, fit, make_trainer
 
 SCHEDULE = {
@@ -49,14 +52,15 @@ class SaveRank(Callback):
         )
 
 
-def main(folder: Path, strategy: str, devices: int) -> None:
+def main(folder: Path, strategy: str, devices: int, package: str = "phasewire.app") -> None:
+    kit = import_module(package)
     torch.manual_seed(0)
     module = SplitModule()
     trainer = make_trainer(
         folder,
-        FinetuningScheduler(SCHEDULE, restore_best=True),
-        FTSEarlyStopping("val_loss", patience=2),
-        FTSCheckpoint(folder / "best", monitor="score"),
+        kit.FinetuningScheduler(SCHEDULE, restore_best=True),
+        kit.FTSEarlyStopping("val_loss", patience=2),
+        kit.FTSCheckpoint(folder / "best", monitor="score"),
         SaveRank(folder),
         strategy=strategy,
         devices=devices,
@@ -66,4 +70,4 @@ def main(folder: Path, strategy: str, devices: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -64,7 +64,12 @@ def part_in_place(module, backend="eager"):
     return module
 
 
-WAYS = pytest.mark.parametrize("compiled", [whole, whole_in_place, part, part_in_place])
+def forward_alone(module, backend="eager"):
+    module.forward = torch.compile(module.forward, backend=backend)
+    return module
+
+
+WAYS = pytest.mark.parametrize("compiled", [whole, whole_in_place, part, part_in_place, forward_alone])
 
 
 @WAYS

@@ -1,6 +1,7 @@
 """The callback and its companions in the YAML of LightningCLI."""
 
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -172,3 +173,14 @@ def test_the_optimizer_of_the_command_line_is_made_to_hold_phase_zero():
     assert type(cli.trainer.optimizers[0]).__name__ == "AdamW"
     assert callback(cli, Notes).epochs[0].groups == (("head.weight", "head.bias"),)
     assert callback(cli, Notes).epochs[1].lrs == (0.05, 1e-3)
+
+
+def test_the_configuration_in_the_documentation_is_one(repository):
+    page = (repository / "docs" / "lightning-features.md").read_text()
+    (text,) = re.findall(r"^```yml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    Path("config.yaml").write_text(text)
+
+    cli = command_line("--config", "config.yaml", "--seed_everything=1", "--trainer.logger=false", run=False)
+
+    assert callback(cli, FinetuningScheduler).settings.ft_schedule[1] == {"params": ["layers.*"], "lr": 1e-5}
+    assert callback(cli, FTSEarlyStopping).patience == 2

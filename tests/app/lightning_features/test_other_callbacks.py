@@ -21,7 +21,7 @@ from lightning.pytorch.tuner import Tuner
 
 from by_hand import EpochStates, same, train_by_hand
 from phasewire.adapters import StrategyAdapter
-from phasewire.app import ConfigError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app import CheckpointError, ConfigError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from tuning import Batches, Notes, TunedModule, fit, make_trainer, state_of
 
 SCHEDULE = {
@@ -148,6 +148,20 @@ def test_averages_beside_an_adapter_that_saves_other_names_are_refused(tmp_path)
         ConfigError, match=r"EMAWeightAveraging saves the averaged weights under the module's own names"
     ):
         fit(trainer, TunedModule())
+
+
+def test_averages_that_cannot_be_restored_stop_the_transition(tmp_path):
+    class Forgets(EMAWeightAveraging):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+            del checkpoint["current_model_state"]["head.bias"]
+
+    trainer, notes = build(tmp_path, Forgets())
+
+    with pytest.raises(CheckpointError, match=r'best.epoch=0\.ckpt: Forgets failed .*(?s:.*)"head\.bias"'):
+        fit(trainer, TunedModule(LOSSES))
+
+    assert notes.depths == [0, 0]
 
 
 @BOTH
