@@ -7,8 +7,10 @@ that :class:`StrategySeam` shadows.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
@@ -17,16 +19,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.strategies import Strategy
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = [
     "StrategySeam",
+    "begin_epoch_anew",
     "callbacks_of",
     "forget_compiled_code",
     "is_dry_run",
     "is_metric_synchronised",
+    "last_saved",
+    "linking_with",
     "loading_checkpoint",
     "move_checkpoints_last",
     "refuses_several_optimizers",
@@ -34,13 +40,19 @@ __all__ = [
     "restart_lr_scheduler",
     "restore_model_state",
     "restore_optimizer_state",
+    "restore_save_progress",
+    "resume_after_epoch",
+    "resume_before_validation",
+    "save_progress",
     "stands_for_no_optimizer",
     "strategy_flag",
     "uncompiled_name",
+    "validation_follows",
 ]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C", bound="ModelCheckpoint")
 
 
 class StrategySeam:
@@ -66,6 +78,7 @@ class StrategySeam:
         self.strategy = strategy
         self.setup: Callable[..., Any] = strategy.setup
         self.save_checkpoint: Callable[..., Any] = strategy.save_checkpoint
+        self.remove_checkpoint: Callable[..., Any] = strategy.remove_checkpoint
         self.load_checkpoint: Callable[..., Any] = strategy.load_checkpoint
         self.load_model_state_dict: Callable[..., Any] = strategy.load_model_state_dict
         self.lightning_module_state_dict: Callable[..., Any] = strategy.lightning_module_state_dict
@@ -340,3 +353,148 @@ def restore_optimizer_state(trainer: pl.Trainer) -> None:
     """
     if trainer.state.fn == TrainerFn.FITTING and trainer.strategy.lightning_restore_optimizer:
         trainer._checkpoint_connector.restore_optimizers()
+
+
+# Any: the values of a callback's state are of several types.
+def save_progress(callback: ModelCheckpoint, *, saving_at: int | None) -> dict[str, Any]:
+    """Tell what a checkpoint callback keeps of its last save, and leaves out of its state.
+
+    Uses ``ModelCheckpoint._last_global_step_saved``, by which it saves only once in a step, and
+    ``_defer_save_until_validation``, by which a save waits for the metric.
+
+    Args:
+        callback: The callback.
+        saving_at: The step of the Trainer, if the callback itself is saving: it takes note only when it has saved.
+
+    Returns:
+        Plain values for :func:`restore_save_progress`.
+    """
+    return {
+        "step": callback._last_global_step_saved if saving_at is None else saving_at,
+        "deferred": callback._defer_save_until_validation,
+    }
+
+
+def restore_save_progress(callback: ModelCheckpoint, saved: Mapping[str, Any]) -> None:
+    """Let a checkpoint callback go on from what :func:`save_progress` told, the rest of its state restored.
+
+    Uses ``ModelCheckpoint._last_checkpoint_saved`` as well: a callback that has saved nothing saves when training ends.
+
+    Args:
+        callback: The callback.
+        saved: What was told.
+    """
+    callback._last_global_step_saved = saved["step"]
+    callback._defer_save_until_validation = saved["deferred"]
+    callback._last_checkpoint_saved = callback.last_model_path or callback.best_model_path
+
+
+def last_saved(callback: ModelCheckpoint) -> str:
+    """Tell which file a checkpoint callback has saved last.
+
+    Uses ``ModelCheckpoint._last_checkpoint_saved``: the public attributes tell the best and the one called last.
+
+    Args:
+        callback: The callback.
+
+    Returns:
+        The path; empty if there is none.
+    """
+    return callback._last_checkpoint_saved
+
+
+def linking_with(replace_link: Callable[[Path, Path], None]) -> Callable[[type[C]], type[C]]:
+    """Make a class decorator that gives a checkpoint callback another way to replace the link of ``save_last="link"``.
+
+    Overrides ``ModelCheckpoint._link_checkpoint``, which removes the old link before it makes the new one.
+
+    Args:
+        replace_link: Takes the path of the link, which may exist, and that of the file to point to.
+
+    Returns:
+        The decorator.
+    """
+
+    def link(trainer: pl.Trainer, filepath: str, linkpath: str) -> None:
+        link, target = Path(linkpath), Path(filepath)
+        if trainer.is_global_zero and link.absolute() != target.absolute():
+            if link.is_dir() and not link.is_symlink():
+                shutil.rmtree(link)  # a folder of shards, which no file can replace
+            replace_link(link, target)
+        trainer.strategy.barrier()
+
+    def decorate(kind: type[C]) -> type[C]:
+        type.__setattr__(kind, "_link_checkpoint", staticmethod(link))
+        return kind
+
+    return decorate
+
+
+def validation_follows(trainer: pl.Trainer) -> bool:
+    """Tell whether validation comes next, or has begun with no batch yet; asked while a checkpoint is saved.
+
+    Uses ``_should_check_val_fx`` of the training epoch loop and ``_data_fetcher`` of the fit loop: the answer depends
+    on six settings of the Trainer and on the time.
+
+    Args:
+        trainer: The running Trainer.
+
+    Returns:
+        Whether it does: the batch that is just over is followed by it. Before a batch is over, nothing is known of it.
+    """
+    if trainer.validating:
+        return trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready == 0
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    batch = loop.batch_progress.current.state_dict()
+    is_over = trainer.training and batch["started"] == batch["processed"] == batch["completed"] + 1
+    return is_over and fetcher is not None and loop._should_check_val_fx(fetcher)
+
+
+def resume_before_validation(checkpoint: Mapping[str, Any]) -> None:
+    """Let a fit that resumes a checkpoint of ``on_train_batch_end`` begin with the validation that follows.
+
+    Lightning would pass over it. It does return to a validation that was begun, so the progress of the loops is changed
+    to say that. Uses the names under which ``_Loop.state_dict`` stores it.
+
+    Args:
+        checkpoint: What is about to be restored; changed in place.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    for batch in (loops["epoch_loop.batch_progress"]["total"], loops["epoch_loop.batch_progress"]["current"]):
+        batch["completed"] = batch["processed"]
+    validation = loops["epoch_loop.val_loop.batch_progress"]["total"]
+    validation["processed"] = validation["completed"]
+    validation["ready"] = validation["started"] = validation["completed"] + 1
+    loops["epoch_loop.val_loop.batch_progress"]["current"] = dict.fromkeys(validation, 0)
+
+
+def resume_after_epoch(checkpoint: Mapping[str, Any]) -> bool:
+    """Let a fit that resumes a checkpoint of ``on_train_epoch_end`` begin with the next epoch.
+
+    Lightning does so by itself, except with ``max_steps``, where it ends the same epoch a second time. Uses the names
+    under which ``_Loop.state_dict`` stores the progress of the loops.
+
+    Args:
+        checkpoint: What is about to be restored; changed in place.
+
+    Returns:
+        Whether it was saved there, after all batches of the epoch; otherwise nothing was changed.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epoch = loops["epoch_progress"]["current"]
+    if not loops["epoch_loop.batch_progress"]["is_last_batch"] or epoch["processed"] != epoch["completed"] + 1:
+        return False
+    for progress in loops["epoch_progress"].values():
+        progress["completed"] = progress["processed"]
+    return True
+
+
+def begin_epoch_anew(trainer: pl.Trainer) -> None:
+    """Let the epoch that a resumed fit begins with be a whole one, whatever the restored progress of its loop says.
+
+    Uses the setter of ``_Loop.restarting``, which type checkers do not see as one.
+
+    Args:
+        trainer: The Trainer, in ``on_train_start``.
+    """
+    type(trainer.fit_loop.epoch_loop).restarting.__set__(trainer.fit_loop.epoch_loop, False)

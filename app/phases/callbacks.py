@@ -5,19 +5,24 @@ Both are plain Lightning callbacks in every other respect, and take the same arg
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, did_you_mean
-from phasewire.app.lightning_seams import callbacks_of
+from phasewire.app.atomic_save import replace_link
+from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
+from phasewire.app.phases.checkpoint_files import may_be_replaced, newest_link, relocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import lightning.pytorch as pl
+    from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 __all__ = ["FTSCheckpoint", "FTSEarlyStopping", "Phases"]
 
@@ -42,12 +47,14 @@ class FTSEarlyStopping(EarlyStopping):
 
     Attributes:
         es_phase_complete: The patience of the current phase is used up.
+        ended_run: It has ended the training, by the patience of the last phase or by a threshold.
         converted: It was Lightning's own callback until a scheduler took it over.
     """
 
     es_phase_complete: bool = False
     converted: bool = False
     _phases: Phases | None = None
+    ended_run: bool = False
 
     @property
     def final_phase(self) -> bool:
@@ -65,6 +72,7 @@ class FTSEarlyStopping(EarlyStopping):
     def begin_run(self) -> None:
         """Forget what an earlier fit, perhaps of another module, left behind."""
         self.begin_phase()
+        self.ended_run = False
         self.stopped_epoch = 0
         self.best_score = EarlyStopping(self.monitor, mode=self.mode).best_score
 
@@ -82,6 +90,15 @@ class FTSEarlyStopping(EarlyStopping):
         super().on_fit_start(trainer, pl_module)
         self._phases = _scheduler_in(trainer, self._phases, self)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop again a training that was stopped already when the checkpoint it resumes was saved."""
+        super().on_train_start(trainer, pl_module)
+        if self.ended_run:
+            trainer.should_stop = True
+            rank_zero.info(
+                f"Early stopping had ended the training in epoch {self.stopped_epoch}, before the checkpoint was saved."
+            )
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the metric where Lightning's callback checks it."""
         self._check(trainer, lambda: super(FTSEarlyStopping, self).on_train_epoch_end(trainer, pl_module))
@@ -92,18 +109,21 @@ class FTSEarlyStopping(EarlyStopping):
 
     def _check(self, trainer: pl.Trainer, check: Callable[[], None]) -> None:
         stopping_before = trainer.should_stop
-        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        if not stopping_before:
+            self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         try:
             check()
         except RuntimeError as error:
             if self.monitor in trainer.callback_metrics:
                 raise
             raise _never_logged(self, self.monitor, trainer) from error
-        if self.final_phase or stopping_before or not trainer.should_stop:
+        if stopping_before or not trainer.should_stop:
             return
         # Lightning lets any process stop all of them, but only the process that decided knows its reason.
         patient = self.stopping_reason in (EarlyStoppingReason.NOT_STOPPED, EarlyStoppingReason.PATIENCE_EXHAUSTED)
-        if trainer.strategy.reduce_boolean_decision(patient, all=True):
+        if self.final_phase or not trainer.strategy.reduce_boolean_decision(patient, all=True):
+            self.ended_run = True
+        else:
             trainer.should_stop = False
             self.stopped_epoch = 0
             self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
@@ -112,15 +132,25 @@ class FTSEarlyStopping(EarlyStopping):
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:
-        """Add the end of the phase to Lightning's state, for a resume between it and the next epoch."""
-        return {**super().state_dict(), "es_phase_complete": self.es_phase_complete}
+        """Add the end of the phase, or of the run, to Lightning's state, for a resume before what follows it."""
+        own = {"es_phase_complete": self.es_phase_complete, "ended_run": self.ended_run}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` saved."""
+        """Restore what :meth:`state_dict` saved, except for the patience: that of the callback holds.
+
+        A run that ended because its patience was used up goes on with more of it.
+        """
+        patience = self.patience
         super().load_state_dict(state_dict)
+        self.patience = patience
         self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
+        was_patience = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
+        has_more = was_patience and self.wait_count < patience
+        self.ended_run = bool(state_dict.get("ended_run", False)) and not has_more
 
 
+@linking_with(replace_link)
 class FTSCheckpoint(ModelCheckpoint):
     """A model checkpoint that records the phase it was taken in; ``restore_best`` reads the best one between phases.
 
@@ -135,6 +165,8 @@ class FTSCheckpoint(ModelCheckpoint):
     converted: bool = False
     _phases: Phases | None = None
     _best_seen: tuple[str, float | None] = ("", None)
+    _saving_at: int | None = None
+    _resumed: bool = False
 
     def connect(self, phases: Phases) -> None:
         """Take the scheduler whose phases are recorded.
@@ -148,7 +180,8 @@ class FTSCheckpoint(ModelCheckpoint):
         """Forget the best checkpoints of an earlier fit, perhaps of another module; their files stay."""
         self.best_k_models = {}
         self.best_model_path = self.kth_best_model_path = ""
-        self.best_model_score = None
+        self.best_model_score = self.current_score = None
+        self._resumed = False
         self._best_seen = ("", None)
         self.current_ckpt_depth = self.best_ckpt_depth = 0
         self.kth_value = ModelCheckpoint(monitor=self.monitor, mode=self.mode).kth_value
@@ -173,6 +206,18 @@ class FTSCheckpoint(ModelCheckpoint):
         super().on_fit_start(trainer, pl_module)
         self._phases = _scheduler_in(trainer, self._phases, self)
 
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Save where Lightning's callback saves."""
+        hook = super().on_train_batch_end
+        self._save(trainer, lambda: hook(trainer, pl_module, outputs, batch, batch_idx))
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
         self._save(trainer, lambda: super(FTSCheckpoint, self).on_train_epoch_end(trainer, pl_module))
@@ -182,12 +227,25 @@ class FTSCheckpoint(ModelCheckpoint):
         self._save(trainer, lambda: super(FTSCheckpoint, self).on_validation_end(trainer, pl_module))
 
     def _save(self, trainer: pl.Trainer, save: Callable[[], None]) -> None:
+        self._saving_at = trainer.global_step
         try:
             save()
         except MisconfigurationException as error:
             if self.monitor is None or self.monitor in trainer.callback_metrics:
                 raise
             raise _never_logged(self, self.monitor, trainer) from error
+        finally:
+            self._saving_at = None
+
+    def file_exists(self, filepath: str | os.PathLike[str], trainer: pl.Trainer) -> bool:
+        """Tell whether a file must not be written over, which gives the new one a number.
+
+        A run that was cut off may have saved files after the checkpoint it resumes from, and a resumed run saves the
+        same again: those it may replace.
+        """
+        if not super().file_exists(os.fspath(filepath), trainer):
+            return False
+        return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:
@@ -201,11 +259,24 @@ class FTSCheckpoint(ModelCheckpoint):
             **super().state_dict(),
             "current_ckpt_depth": self.current_ckpt_depth,
             "best_ckpt_depth": self.best_ckpt_depth,
+            "save_progress": save_progress(self, saving_at=self._saving_at),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` saved."""
-        super().load_state_dict(state_dict)
+        """Restore what :meth:`state_dict` saved.
+
+        Lightning gives up the best checkpoints when the folder is another one, as it is in every run with a default
+        logger. Their files count wherever they are.
+        """
+        state = relocated(state_dict, self.dirpath)
+        super().load_state_dict({**state, "dirpath": self.dirpath})
+        if self.save_last == "link" and self.dirpath is not None:
+            # The link is made after the file it points to was saved, and is not mentioned there.
+            self.last_model_path = newest_link(self.dirpath, self.best_k_models) or self.last_model_path
+        self.current_score = state.get("current_score")
+        if "save_progress" in state:
+            restore_save_progress(self, state["save_progress"])
+        self._resumed = True
         self.current_ckpt_depth = int(state_dict.get("current_ckpt_depth", 0))
         self.best_ckpt_depth = int(state_dict.get("best_ckpt_depth", 0))
         self._best_seen = self._best_now()

@@ -94,8 +94,11 @@ def find_companions(trainer: pl.Trainer, *, epoch_transitions_only: bool, restor
         if checkpoint.monitor is None:
             checkpoint.watch(*_monitor_of(early_stopping, "FTSCheckpoint"))
         _require_best_checkpoint(checkpoint)
+    ordered = move_checkpoints_last([*callbacks, *added])
+    if checkpoint is not None:
+        ordered = _before_other_checkpoints(checkpoint, ordered)
     # A new list: Lightning is iterating over the old one, to call every callback's setup.
-    replace_callbacks(trainer, move_checkpoints_last([*callbacks, *added]))
+    replace_callbacks(trainer, ordered)
     return Companions(early_stopping, checkpoint, tuple(added))
 
 
@@ -116,6 +119,13 @@ def refuse_a_second(kind: type[Callback], trainer: pl.Trainer) -> None:
             where="Trainer(callbacks=...)",
             remedy="Keep one.",
         )
+
+
+def _before_other_checkpoints(checkpoint: FTSCheckpoint, callbacks: list[Callback]) -> list[Callback]:
+    """Let the best checkpoint be saved first, so that the others, which are resumed from, know of it."""
+    others = [callback for callback in callbacks if callback is not checkpoint]
+    first = next((index for index, callback in enumerate(others) if isinstance(callback, Checkpoint)), len(others))
+    return [*others[:first], checkpoint, *others[first:]]
 
 
 def _refuse_without_logging(trainer: pl.Trainer, *, epoch_transitions_only: bool) -> None:

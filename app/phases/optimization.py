@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError
@@ -18,6 +20,7 @@ from phasewire.app.phases.param_groups import (
 )
 from phasewire.app.phases.reinit import attach, construct_lr_scheduler, construct_optimizer, set_starting_rates
 from phasewire.app.phases.reinit_trial import ReinitTrial
+from phasewire.app.phases.rollback import optimizers_kept_on_failure
 from phasewire.app.phases.state import OptimizationState
 
 if TYPE_CHECKING:
@@ -150,6 +153,17 @@ class PhaseOptimization:
         if phase.new_lr_scheduler is not None:
             set_starting_rates(phase.new_lr_scheduler, self.optimizer)
             self._replace_lr_schedulers(depth)
+
+    @contextmanager
+    def kept_on_failure(self) -> Iterator[None]:
+        """Put everything back but the weights and what the optimizer learned, if the block fails."""
+        before = replace(self._state)
+        try:
+            with optimizers_kept_on_failure(self._trainer):
+                yield
+        except BaseException:
+            self._state = before
+            raise
 
     def take_over(self, saved: OptimizationState, load: Callable[[], None]) -> None:
         """Go back to the optimizer's state in a checkpoint of this run, and keep the rates of now.

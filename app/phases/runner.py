@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import AdapterError, CheckpointError, did_you_mean
+from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.app.lightning_seams import forget_compiled_code
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
-from phasewire.app.phases.state import PhaseState
+from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
+from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import resume_running_stats
 
@@ -57,7 +59,7 @@ class PhaseRunner:
         self._settings = settings
         self._companions = companions
         self._support = support_for(trainer.strategy)
-        self._state = PhaseState()
+        self._state = PhaseState(versions=installed_versions())
         self._optimization = PhaseOptimization(
             trainer, module, schedule, self._module_names, apply_lambdas=settings.apply_lambdas_new_pgs
         )
@@ -97,7 +99,8 @@ class PhaseRunner:
         return PhaseState(
             depth=self._state.depth,
             started_at_epoch=self._state.started_at_epoch,
-            phases=[list(phase.params) for phase in self.schedule.phases],
+            schedule=record_of(self.schedule),
+            versions=self._state.versions,
             begun=self._state.begun,
             optimization=self._optimization.snapshot(),
         )
@@ -198,7 +201,10 @@ class PhaseRunner:
         self.thaw_to_depth()
         self._optimization.resume(saved.optimization)
         self._support.after_thaw()
-        rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.")
+        now = self._state.versions
+        others = [f"{name} {was} (now {now.get(name)})" for name, was in saved.versions.items() if was != now.get(name)]
+        written = f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
+        rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.{written}")
 
     # -- from phase to phase -------------------------------------------------------------------------------------
 
@@ -218,10 +224,16 @@ class PhaseRunner:
         return self._support.agree(patience_is_over or 0 <= last_epoch <= epoch)
 
     def advance(self) -> None:
-        """Move on to the next phase."""
+        """Move on to the next phase, or fail and stay in this one."""
+        before = replace(self._state)
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
-        self.step()
+        try:
+            with self._optimization.kept_on_failure():
+                self.step()
+        except BaseException:
+            self._state = before
+            raise
         if self._companions.early_stopping is not None:
             self._companions.early_stopping.begin_phase()
 
@@ -251,21 +263,18 @@ class PhaseRunner:
         self._thaw([name for phase in phases for name in self._module_names(phase, known)])
 
     def _require_same_phases(self, saved: PhaseState) -> None:
-        if saved.depth > self.final_depth:
-            raise CheckpointError(
-                f"The checkpoint was written in phase {saved.depth}, and the last phase to train is "
-                f"{self.final_depth}.",
-                remedy="Resume with the same schedule and max_depth.",
+        now = record_of(self.schedule)
+        started_by = {
+            "new_optimizer": saved.optimization.optimizer_phase,
+            "new_lr_scheduler": saved.optimization.lr_scheduler_phase,
+        }
+        require_resumable(saved.schedule, now, depth=saved.depth, final_depth=self.final_depth, started_by=started_by)
+        changes = changes_between(saved.schedule, now)
+        if changes:
+            rank_zero_warn(
+                f"Training goes on in phase {saved.depth} with another schedule than that of the checkpoint. Changed: "
+                f"{'; '.join(changes)}. What has begun keeps the optimizer, groups and rates that the checkpoint holds."
             )
-        for depth in range(saved.depth + 1):
-            if set(self.schedule.phases[depth].params) != set(saved.phases[depth]):
-                raise CheckpointError(
-                    f"Phase {depth} of the schedule does not thaw what it did when the checkpoint was written in phase "
-                    f"{saved.depth}: then {_listed(saved.phases[depth])}, now "
-                    f"{_listed(self.schedule.phases[depth].params)}.",
-                    remedy="Resume with the same schedule, or load the checkpoint's weights into the module and start "
-                    "the new schedule without ckpt_path.",
-                )
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -314,8 +323,3 @@ class PhaseRunner:
 
     def _readable(self, names: Iterable[str]) -> str:
         return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -23,7 +23,9 @@ from phasewire.app.lightning_seams import (
     uncompiled_name,
 )
 from phasewire.app.phases.argument_types import GivenSchedule, Options
+from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
+from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases, refuse_conflicting
 from phasewire.app.phases.runner import PhaseRunner
@@ -148,7 +150,7 @@ class FinetuningScheduler(Callback):
         """Give what a copy is made of: the settings and the parts, and nothing of a run."""
         of_a_run = dict.fromkeys(("_trainer", "_adapter", "_seam", "_runner", "_companions"))
         kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}  # the module's
-        return kept | of_a_run
+        return kept | of_a_run | {"_kept_files": KeptFiles()}
 
     def _begin_run(self) -> None:
         self._runner: PhaseRunner | None = None
@@ -157,6 +159,8 @@ class FinetuningScheduler(Callback):
         self._resolved: ResolvedSchedule | None = None
         self._plain: PlainSchedule = {}
         self._saved: PhaseState | None = None
+        self._catch_up = CatchUp()
+        self._kept_files = KeptFiles()
         self._checked_monitors: set[str] = set()
         self._epoch_begun = -1
 
@@ -336,15 +340,17 @@ class FinetuningScheduler(Callback):
             refuse_conflicting(trainer, self.strategy_adapter)
         if self._seam is not None:
             self._seam.remove()
+        if fitting:
+            self._begin_run()
         self._seam = translate_checkpoints_of(
             trainer.strategy,
             self.strategy_adapter,
             self._translator,
             set_up_fit=self._set_up_fit if fitting else None,
+            kept_files=self._kept_files,
         )
         if not fitting:
             return
-        self._begin_run()
         if not self.settings.gen_ft_sched_only:
             self._companions = find_companions(
                 trainer,
@@ -352,6 +358,7 @@ class FinetuningScheduler(Callback):
                 restore_best=self.settings.restore_best,
             )
             self._companions.begin_run(self, trainer, pl_module)
+            self._kept_files.begin(trainer, self._companions.checkpoint)
         self.strategy_adapter.on_before_init_fts()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -376,18 +383,35 @@ class FinetuningScheduler(Callback):
             save_used_schedule(self._given, pl_module, folder)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at callbacks that make their plans in ``on_fit_start``.
+        """Catch up on what Lightning leaves out of a resumed fit, and look at callbacks that plan in ``on_fit_start``.
 
         Raises:
             ConfigError: One cannot work with the phases.
         """
+        self._catch_up.begin(trainer)
+        if self._saved is not None and trainer.ckpt_path is not None:
+            self._kept_files.resume(trainer.ckpt_path, self._saved.put_off)
         runner = self._running()
         if runner.depth < runner.final_depth:
             refuse_averaging_across_phases(trainer, runner.final_depth, runner.final_phase_begins_by())
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Catch up on what Lightning leaves out of a resumed fit."""
+        self._catch_up.settle(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remove the checkpoints whose removal was put off."""
+        self._catch_up.settle(trainer)
+        if self._seam is not None:
+            # A Timer, too, stops a training, which is to be resumed.
+            stopping = None if self._companions is None else self._companions.early_stopping
+            is_over = not trainer.should_stop or (stopping is not None and stopping.ended_run)
+            self._kept_files.release(self._seam.remove_checkpoint, is_over=is_over)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on to the next phase when the current one is over."""
         self._epoch_begun = trainer.current_epoch
+        self._catch_up.settle(trainer)
         if self.should_transition(trainer):
             self._running().advance()
 
@@ -412,6 +436,7 @@ class FinetuningScheduler(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the adapter check the monitored metrics once they are logged."""
         self._check_monitors(trainer)
+        self._catch_up.note_epoch_end(trainer)
 
     # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has
     # one in words that say nothing of schedules, before ours can.
@@ -428,7 +453,9 @@ class FinetuningScheduler(Callback):
         if self._runner is not None:
             # A subclass may have a state of its own.
             states = checkpoint["callbacks"]
-            states[SCHEDULER_STATE_KEY] = states.get(SCHEDULER_STATE_KEY, {}) | self._runner.snapshot().to_dict()
+            state = self._runner.snapshot()
+            state.loop, state.put_off = self._catch_up.record(trainer), self._kept_files.put_off
+            states[SCHEDULER_STATE_KEY] = states.get(SCHEDULER_STATE_KEY, {}) | state.to_dict()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -438,6 +465,8 @@ class FinetuningScheduler(Callback):
             where = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
             saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY], where=where)
             self._saved = saved if saved.begun else None
+            if saved.begun:
+                self._catch_up.resume(saved.loop, checkpoint)
 
     # -- setting up ----------------------------------------------------------------------------------------------
 

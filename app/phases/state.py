@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from phasewire.adapters.errors import CheckpointError
 from phasewire.app.checkpoint import FORMAT_VERSION
 
-__all__ = ["OptimizationState", "PhaseState"]
+__all__ = ["OptimizationState", "PhaseState", "installed_versions"]
 
 
 @dataclass(slots=True)
@@ -36,14 +38,20 @@ class PhaseState:
     """The phase being trained, from 0."""
     started_at_epoch: int = 0
     """The epoch in which the phase began."""
-    phases: list[list[str]] = field(default_factory=list)
-    """The parameter names of every phase of the schedule."""
+    # Any, here and below: the values of a schedule, and of a checkpoint, are whatever was put there.
+    schedule: list[dict[str, Any]] = field(default_factory=list)
+    """The phases of the schedule, as :func:`~phasewire.app.phases.schedule_changes.record_of` gives them."""
+    loop: dict[str, Any] = field(default_factory=dict)
+    """What is left to do in the training loop; see :class:`~phasewire.app.phases.catch_up.CatchUp`."""
+    put_off: list[str] = field(default_factory=list)
+    """Files that are to be removed; see :class:`~phasewire.app.phases.kept_files.KeptFiles`."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """The versions of the packages that write the state, by :func:`installed_versions`."""
     begun: bool = False
     """Whether training had begun; a learning-rate finder saves and restores before it does."""
     optimization: OptimizationState = field(default_factory=OptimizationState)
     """The optimizer and the lr schedulers, when the state was written."""
 
-    # Any: a checkpoint's values are whatever was put there; they are checked on the way in.
     def to_dict(self) -> dict[str, Any]:
         """Give the state as it is stored in a checkpoint.
 
@@ -54,7 +62,10 @@ class PhaseState:
             "format": FORMAT_VERSION,
             "depth": self.depth,
             "started_at_epoch": self.started_at_epoch,
-            "phases": self.phases,
+            "schedule": self.schedule,
+            "loop": self.loop,
+            "put_off": self.put_off,
+            "versions": self.versions,
             "begun": self.begun,
             **asdict(self.optimization),
         }
@@ -84,7 +95,13 @@ class PhaseState:
             state = cls(
                 depth=int(saved["depth"]),
                 started_at_epoch=int(saved["started_at_epoch"]),
-                phases=[list(names) for names in saved["phases"]],
+                schedule=[{**phase, "params": list(phase["params"])} for phase in saved["schedule"]],
+                loop={
+                    "metrics": dict(saved["loop"]["metrics"]),
+                    "validation_follows": bool(saved["loop"]["validation_follows"]),
+                },
+                put_off=list(saved["put_off"]),
+                versions=dict(saved["versions"]),
                 begun=bool(saved["begun"]),
                 optimization=OptimizationState(
                     groups=[list(names) for names in saved["groups"]],
@@ -98,9 +115,22 @@ class PhaseState:
             raise _unreadable(f"{type(error).__name__}: {error}", where) from error
         optimization = state.optimization
         for depth in (state.depth, optimization.optimizer_phase, optimization.lr_scheduler_phase):
-            if depth not in range(len(state.phases)):
-                raise _unreadable(f"phase {depth}, of {len(state.phases)} phases", where)
+            if depth not in range(len(state.schedule)):
+                raise _unreadable(f"phase {depth}, of {len(state.schedule)} phases", where)
         return state
+
+
+def installed_versions() -> dict[str, str]:
+    """Give the versions of the packages that decide how training goes on.
+
+    Returns:
+        Name of the distribution to version; one that was not installed as a distribution is left out.
+    """
+    versions = {}
+    for name in ("phasewire", "lightning", "torch"):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _unreadable(reason: str, where: str | None) -> CheckpointError:

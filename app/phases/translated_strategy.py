@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError, PhasewireError
+from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.lightning_seams import StrategySeam
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.checkpoint import CheckpointTranslator
+    from phasewire.app.phases.kept_files import KeptFiles
 
 __all__ = ["translate_checkpoints_of"]
 
@@ -30,6 +32,7 @@ def translate_checkpoints_of(
     translator: CheckpointTranslator,
     *,
     set_up_fit: Callable[[pl.Trainer, Callable[[pl.Trainer], None]], None] | None,
+    kept_files: KeptFiles,
 ) -> StrategySeam:
     """Shadow the strategy's checkpoint methods, and its ``setup``, until it is torn down.
 
@@ -39,6 +42,7 @@ def translate_checkpoints_of(
         translator: What passes checkpoints through the adapter.
         set_up_fit: For a fit, called when the module is complete, with the Trainer and the strategy's own ``setup``,
             which it must call; ``None`` at other stages, where a checkpoint is only read for its weights.
+        kept_files: Decides when a file is removed.
 
     Returns:
         The seam, with the strategy's own methods.
@@ -72,7 +76,12 @@ def translate_checkpoints_of(
     ) -> None:
         translator.sign(checkpoint, adapter)
         saved_at_step[os.fspath(filepath)] = checkpoint.get("global_step")
-        seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
+        with saving_atomically(strategy):
+            seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
+        kept_files.note_saved(filepath, seam.remove_checkpoint)
+
+    def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:
+        kept_files.remove(filepath, seam.remove_checkpoint)
 
     seam = StrategySeam(
         strategy,
@@ -81,6 +90,7 @@ def translate_checkpoints_of(
             "load_checkpoint": load_checkpoint,
             "load_model_state_dict": load_model_state_dict,
             "save_checkpoint": save_checkpoint,
+            "remove_checkpoint": remove_checkpoint,
             "lightning_module_state_dict": lambda: translator.collect(adapter),
         },
     )

@@ -98,7 +98,9 @@ def test_checkpoints_of_a_module_compiled_whole_have_its_own_names(tmp_path, com
     saved = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
     assert saved["state_dict"].keys() == TunedModule().state_dict().keys()
     assert not any(
-        "_orig_mod" in name for names in saved["callbacks"][trainer.callbacks[0].state_key]["phases"] for name in names
+        "_orig_mod" in name
+        for phase in saved["callbacks"][trainer.callbacks[0].state_key]["schedule"]
+        for name in phase["params"]
     )
 
 

@@ -639,6 +639,7 @@ def test_an_lr_scheduler_of_lr_schedulers_is_refused_even_if_untested_ones_are_a
         run(tmp_path, TunedModule(scheduler=warm_up), phases(), allow_untested=True)
 
 
+@pytest.mark.filterwarnings("ignore:Training goes on in phase 1 with another schedule:UserWarning")
 def test_what_later_phases_start_is_tried_when_a_run_resumes(tmp_path):
     def train(schedule, **options):
         trainer = make_trainer(

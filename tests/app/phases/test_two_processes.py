@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from process_runner import run_script
+
 SCRIPT = Path(__file__).parents[2] / "support" / "ddp_run.py"
 
 
@@ -27,3 +29,16 @@ def test_ranks_move_together_and_train_what_one_process_trains(tmp_path):
     for name, value in first["state"].items():
         assert torch.equal(value, second["state"][name]), name
         torch.testing.assert_close(value, alone["state"][name])
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_resumed_to_the_bit(tmp_path):
+    run_script(SCRIPT.with_name("ddp_resume.py"), str(tmp_path), time_limit=120)
+
+    for rank in ("rank0.pt", "rank1.pt"):
+        whole, resumed = (torch.load(tmp_path / name / rank, weights_only=True) for name in ("whole", "cut"))
+        assert resumed["depths"] == whole["depths"][3:]
+        assert all(torch.equal(value, whole["state"][name]) for name, value in resumed["state"].items())
+    assert {path.name for path in (tmp_path / "cut" / "best").iterdir()} == {
+        path.name for path in (tmp_path / "whole" / "best").iterdir()
+    }
