@@ -4,47 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import ConfigError, ScheduleError
+from phasewire.adapters.errors import ConfigError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import (
-    is_dry_run,
-    is_metric_synchronised,
-    refuses_several_optimizers,
-    strategy_flag,
-    uncompiled_name,
-)
+from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag, uncompiled_name
 from phasewire.app.phases.argument_types import GivenSchedule, Options
-from phasewire.app.phases.catch_up import CatchUp
-from phasewire.app.phases.companions import Companions, find_companions, refuse_a_second
+from phasewire.app.phases.companions import refuse_a_second
+from phasewire.app.phases.fit_session import FitSession, PlainSchedule
 from phasewire.app.phases.kept_files import KeptFiles
-from phasewire.app.phases.optimizer_checks import several_optimizers
-from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases, refuse_conflicting
-from phasewire.app.phases.runner import PhaseRunner
-from phasewire.app.phases.schedule_source import (
-    generate_schedule_file,
-    log_folder,
-    obtain_schedule,
-    save_repaired_schedule,
-    save_used_schedule,
-)
-from phasewire.app.phases.state import PhaseState
+from phasewire.app.phases.other_callbacks import refuse_conflicting
+from phasewire.app.phases.schedule_source import log_folder
 from phasewire.app.phases.thaw import freeze
 from phasewire.app.phases.translated_strategy import translate_checkpoints_of
-from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.resolver import AdapterResolver
 from phasewire.app.schedule.files import load_schedule, save_schedule
 from phasewire.app.schedule.generate import generate_default
-from phasewire.app.schedule.model import Schedule
-from phasewire.app.schedule.validate import ResolvedSchedule, ScheduleValidator, shared_parameter_names
+from phasewire.app.schedule.validate import ScheduleValidator
 from phasewire.app.settings import SchedulerSettings
 
 if TYPE_CHECKING:
@@ -53,11 +35,9 @@ if TYPE_CHECKING:
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.adapters.scheduler_handle import CheckpointIO
     from phasewire.app.lightning_seams import StrategySeam
+    from phasewire.app.phases.runner import PhaseRunner
 
 __all__ = ["FinetuningScheduler"]
-
-# Any: the values of a plain schedule are those of the schedule file.
-PlainSchedule = dict[int, dict[str, Any]]
 
 
 class FinetuningScheduler(Callback):
@@ -143,26 +123,14 @@ class FinetuningScheduler(Callback):
         self._trainer: pl.Trainer | None = None
         self._adapter: StrategyAdapter | None = None
         self._seam: StrategySeam | None = None
-        self._begin_run()
+        self._fit: FitSession | None = None
 
     # Any: the attributes of an object hold values of every type.
     def __getstate__(self) -> dict[str, Any]:
         """Give what a copy is made of: the settings and the parts, and nothing of a run."""
-        of_a_run = dict.fromkeys(("_trainer", "_adapter", "_seam", "_runner", "_companions"))
+        of_a_run = dict.fromkeys(("_trainer", "_adapter", "_seam", "_fit"))
         kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}  # the module's
-        return kept | of_a_run | {"_kept_files": KeptFiles()}
-
-    def _begin_run(self) -> None:
-        self._runner: PhaseRunner | None = None
-        self._companions: Companions | None = None
-        self._given: Schedule | None = None
-        self._resolved: ResolvedSchedule | None = None
-        self._plain: PlainSchedule = {}
-        self._saved: PhaseState | None = None
-        self._catch_up = CatchUp()
-        self._kept_files = KeptFiles()
-        self._checked_monitors: set[str] = set()
-        self._epoch_begun = -1
+        return kept | of_a_run
 
     # -- what an adapter may use of fts_handle: phasewire.adapters.scheduler_handle tells all of it ---------------
 
@@ -202,26 +170,29 @@ class FinetuningScheduler(Callback):
     @property
     def ft_schedule(self) -> PlainSchedule:
         """The schedule as a plain dict, ``params`` expanded once it is valid; empty before a fit."""
-        return self._plain
+        return {} if self._fit is None else self._fit.plain_schedule
 
     @ft_schedule.setter
     def ft_schedule(self, schedule: PlainSchedule) -> None:
-        self._plain = schedule
+        self._session().plain_schedule = schedule
 
     @property
     def curr_depth(self) -> int:
         """The phase being trained, from 0."""
-        return 0 if self._runner is None else self._runner.depth
+        runner = self._runner
+        return 0 if runner is None else runner.depth
 
     @property
     def max_depth(self) -> int:
         """The last phase that will be trained; the setting, before the schedule is known."""
-        return self.settings.max_depth if self._runner is None else self._runner.final_depth
+        runner = self._runner
+        return self.settings.max_depth if runner is None else runner.final_depth
 
     @property
     def depth_remaining(self) -> int:
         """How many phases are still to come."""
-        return 0 if self._runner is None else max(0, self._runner.final_depth - self._runner.depth)
+        runner = self._runner
+        return 0 if runner is None else max(0, runner.final_depth - runner.depth)
 
     @property
     def epoch_transitions_only(self) -> bool:
@@ -250,7 +221,7 @@ class FinetuningScheduler(Callback):
 
     def step(self) -> None:
         """Begin the phase at :attr:`curr_depth`: restore, thaw, extend the optimizer."""
-        self._running().step()
+        self._session().running().step()
 
     def thaw_to_depth(self, depth: int | None = None) -> None:
         """Thaw all phases up to a depth.
@@ -258,11 +229,11 @@ class FinetuningScheduler(Callback):
         Args:
             depth: The last phase to thaw; the current one by default.
         """
-        self._running().thaw_to_depth(depth)
+        self._session().running().thaw_to_depth(depth)
 
     def should_transition(self, trainer: pl.Trainer) -> bool:
         """Tell whether the current phase is over, at the start of an epoch."""
-        return self._running().phase_is_over()
+        return self._session().running().phase_is_over()
 
     def save_schedule(self, name: str, schedule: PlainSchedule, folder: str | os.PathLike[str]) -> Path | None:
         """Write a schedule as YAML, on rank 0, over no file with another content."""
@@ -290,28 +261,15 @@ class FinetuningScheduler(Callback):
 
     def validate_schedule(self) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives."""
-        if self._given is None:
-            raise ConfigError("There is no schedule to validate before a fit.", remedy="Call fit first.")
-        # An adapter may have edited the plain schedule before it asks for the default validation.
-        edited = self._plain != self._given.to_dict()
-        self._resolved = self._validator.validate(
-            Schedule.from_mapping(self._plain) if edited else self._given,
-            self.strategy_adapter.get_named_params_for_schedule_validation(),
-            base_max_lr=self.settings.base_max_lr,
-            epoch_transitions_only=self.settings.epoch_transitions_only,
-            max_epochs=self.trainer.max_epochs,
-            shared_names=shared_parameter_names(self.pl_module),
-        )
-        self._plain = self._resolved.to_dict()
-        return self._resolved.final_depth, self._resolved.highest_transition_epoch
+        return self._session().validate_schedule()
 
     def begin_phase_zero(self) -> None:
         """Thaw the parameters of phase 0."""
-        self._running().thaw_phase_zero()
+        self._session().running().thaw_phase_zero()
 
     def rebuild_phase0_groups(self) -> None:
         """Make the optimizer hold the parameters of phase 0 and no others."""
-        self._running().rebuild_phase_zero_groups()
+        self._session().running().rebuild_phase_zero_groups()
 
     def is_metric_unsynchronised(self, monitor: str) -> bool:
         """Tell whether processes may hold different values of a metric."""
@@ -335,52 +293,31 @@ class FinetuningScheduler(Callback):
         refuse_a_second(FinetuningScheduler, trainer)
         self._trainer = trainer
         self._connect_adapter(trainer)
+        if self._seam is not None:
+            self._seam.remove()
         fitting = stage == TrainerFn.FITTING
         if fitting:
             refuse_conflicting(trainer, self.strategy_adapter)
-        if self._seam is not None:
-            self._seam.remove()
-        if fitting:
-            self._begin_run()
+            self._fit = FitSession(trainer, self.strategy_adapter, self.settings, self._validator)
         self._seam = translate_checkpoints_of(
             trainer.strategy,
             self.strategy_adapter,
             self._translator,
-            set_up_fit=self._set_up_fit if fitting else None,
-            kept_files=self._kept_files,
+            set_up_fit=self._session().set_up_strategy if fitting else None,
+            kept_files=self._session().kept_files if fitting else KeptFiles(),
         )
-        if not fitting:
-            return
-        if not self.settings.gen_ft_sched_only:
-            self._companions = find_companions(
-                trainer,
-                epoch_transitions_only=self.settings.epoch_transitions_only,
-                restore_best=self.settings.restore_best,
-            )
-            self._companions.begin_run(self, trainer, pl_module)
-            self._kept_files.begin(trainer, self._companions.checkpoint)
-        self.strategy_adapter.on_before_init_fts()
+        if fitting:
+            self._session().find_companions(self)
+            self.strategy_adapter.on_before_init_fts()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the optimizer against phase 0, or go to the phase a checkpoint was written in.
 
         Raises:
-            ConfigError: The module's optimizers cannot be used.
+            PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
-        runner = self._running()
         self.strategy_adapter.on_before_fts_fit_start()
-        runner.check_optimizer()
-        if self._saved is None:
-            runner.check_phase_zero()
-            runner.begin()
-        else:
-            runner.resume(self._saved)
-        runner.try_new_optimizers()
-        self.strategy_adapter.on_phase_thawed(runner.depth)
-        folder = log_folder(trainer, self.settings.log_dir)  # asks all ranks
-        writes = trainer.is_global_zero and not is_dry_run(trainer)
-        if self.settings.ft_schedule is not None and self._given is not None and writes:
-            save_used_schedule(self._given, pl_module, folder)
+        self._session().begin_fit()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Catch up on what Lightning leaves out of a resumed fit, and look at callbacks that plan in ``on_fit_start``.
@@ -388,32 +325,20 @@ class FinetuningScheduler(Callback):
         Raises:
             ConfigError: One cannot work with the phases.
         """
-        self._catch_up.begin(trainer)
-        if self._saved is not None and trainer.ckpt_path is not None:
-            self._kept_files.resume(trainer.ckpt_path, self._saved.put_off)
-        runner = self._running()
-        if runner.depth < runner.final_depth:
-            refuse_averaging_across_phases(trainer, runner.final_depth, runner.final_phase_begins_by())
+        self._session().begin_training()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Catch up on what Lightning leaves out of a resumed fit."""
-        self._catch_up.settle(trainer)
+        self._session().end_training()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the checkpoints whose removal was put off."""
-        self._catch_up.settle(trainer)
         if self._seam is not None:
-            # A Timer, too, stops a training, which is to be resumed.
-            stopping = None if self._companions is None else self._companions.early_stopping
-            is_over = not trainer.should_stop or (stopping is not None and stopping.ended_run)
-            self._kept_files.release(self._seam.remove_checkpoint, is_over=is_over)
+            self._session().end_fit(self._seam.remove_checkpoint)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on to the next phase when the current one is over."""
-        self._epoch_begun = trainer.current_epoch
-        self._catch_up.settle(trainer)
-        if self.should_transition(trainer):
-            self._running().advance()
+        self._session().begin_epoch(lambda: self.should_transition(trainer))
 
     def on_train_batch_start(
         self,
@@ -426,17 +351,18 @@ class FinetuningScheduler(Callback):
 
         It does so in the first epoch after a resume from a checkpoint that was saved at the last batch of an epoch.
         """
-        if batch_idx == 0 and trainer.current_epoch != self._epoch_begun:
+        if batch_idx == 0:
             self.on_train_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the adapter check the monitored metrics once they are logged."""
-        self._check_monitors(trainer)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._session().check_monitors()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the adapter check the monitored metrics once they are logged."""
-        self._check_monitors(trainer)
-        self._catch_up.note_epoch_end(trainer)
+        self._session().check_monitors()
+        self._session().end_epoch()
 
     # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has
     # one in words that say nothing of schedules, before ours can.
@@ -450,23 +376,17 @@ class FinetuningScheduler(Callback):
                 # The run is over, so Lightning asked the strategy itself.
                 checkpoint["state_dict"] = self._translator.collect(self._adapter)
             self._translator.sign(checkpoint, self._adapter)
-        if self._runner is not None:
+        if self._fit is not None and self._fit.runner is not None:
             # A subclass may have a state of its own.
             states = checkpoint["callbacks"]
-            state = self._runner.snapshot()
-            state.loop, state.put_off = self._catch_up.record(trainer), self._kept_files.put_off
-            states[SCHEDULER_STATE_KEY] = states.get(SCHEDULER_STATE_KEY, {}) | state.to_dict()
+            states[SCHEDULER_STATE_KEY] = states.get(SCHEDULER_STATE_KEY, {}) | self._fit.record()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take the progress through the schedule from a checkpoint that a fit resumes; nothing outside ``fit``."""
         if trainer.state.fn == TrainerFn.FITTING:
-            where = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
-            saved = PhaseState.from_dict(checkpoint["callbacks"][SCHEDULER_STATE_KEY], where=where)
-            self._saved = saved if saved.begun else None
-            if saved.begun:
-                self._catch_up.resume(saved.loop, checkpoint)
+            self._session().resume(checkpoint["callbacks"][SCHEDULER_STATE_KEY], checkpoint)
 
     # -- setting up ----------------------------------------------------------------------------------------------
 
@@ -481,58 +401,11 @@ class FinetuningScheduler(Callback):
         self._adapter.connect(self)
         rank_zero.debug(f"{type(self._adapter).__name__} is connected.")
 
-    def _set_up_fit(self, trainer: pl.Trainer, set_up_strategy: Callable[[pl.Trainer], None]) -> None:
-        self._prepare_phases(trainer)
-        try:
-            set_up_strategy(trainer)
-        except RuntimeError as error:
-            if not refuses_several_optimizers(error):
-                raise
-            raise several_optimizers(trainer.lightning_module) from error
+    @property
+    def _runner(self) -> PhaseRunner | None:
+        return None if self._fit is None else self._fit.runner
 
-    def _prepare_phases(self, trainer: pl.Trainer) -> None:
-        """Obtain and resolve the schedule, then freeze the module and thaw phase 0."""
-        adapter, folder = self.strategy_adapter, log_folder(trainer, self.settings.log_dir)
-        if self.settings.gen_ft_sched_only:
-            generate_schedule_file(trainer, adapter, folder)
-            raise SystemExit(0)
-        try:
-            schedule = self._resolve_schedule(trainer, folder)
-        except ScheduleError as error:
-            if trainer.is_global_zero:
-                save_repaired_schedule(error, self.settings.ft_schedule, folder)
-            raise
-        if self._companions is None:
-            raise ConfigError("The Trainer was not set up for a fit.", remedy="Call trainer.fit.")
-        self._runner = PhaseRunner(
-            trainer, trainer.lightning_module, adapter, schedule, self.settings, self._companions
-        )
-        if not is_dry_run(trainer):
-            self._runner.extend_max_epochs()
-        self.freeze_before_training(trainer.lightning_module)
-        adapter.on_after_init_fts()
-
-    def _resolve_schedule(self, trainer: pl.Trainer, folder: str) -> ResolvedSchedule:
-        self._given = obtain_schedule(trainer, self.strategy_adapter, self.settings.ft_schedule, folder)
-        self._plain = self._given.to_dict()
-        self.strategy_adapter.validate_ft_sched()
-        resolved = self._resolved
-        if resolved is None or resolved.to_dict() != self._plain:
-            # An adapter that validates by itself leaves the plain schedule as it wants it trained.
-            resolved = ResolvedSchedule.from_dict(self._plain, base_max_lr=self.settings.base_max_lr)
-        resolved = with_reinit_settings(resolved, self.settings)
-        for warning in resolved.warnings:
-            rank_zero_warn(warning)
-        self._plain = resolved.to_dict()
-        return resolved
-
-    def _running(self) -> PhaseRunner:
-        if self._runner is None:
+    def _session(self) -> FitSession:
+        if self._fit is None:
             raise ConfigError("No schedule is being trained.", remedy="Call trainer.fit first.")
-        return self._runner
-
-    def _check_monitors(self, trainer: pl.Trainer) -> None:
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and self._companions is not None:
-            for monitor in self._companions.monitors.intersection(trainer.callback_metrics) - self._checked_monitors:
-                self._checked_monitors.add(monitor)
-                self.strategy_adapter.on_validate_monitor_metric(monitor)
+        return self._fit
