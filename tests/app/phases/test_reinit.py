@@ -372,7 +372,7 @@ class TestResuming:
         # Their folders stay those of the first run, as they do for a user who starts the same script again.
         return run(
             folder,
-            TunedModule([1.0, 3.0, 2.0, 0.5, 4.0], scheduler=decaying),
+            TunedModule([1.0, 3.0, 2.0, 2.5, 2.7], scheduler=decaying),
             self.SCHEDULE,
             FTSCheckpoint(folder / "best", monitor="val_loss", filename="{epoch}", save_top_k=-1),
             ModelCheckpoint(folder / "every", save_top_k=-1, filename="{epoch}"),
@@ -387,7 +387,7 @@ class TestResuming:
 
         for epoch in range(4):
             torch.manual_seed(epoch)
-            module = TunedModule([1.0, 3.0, 2.0, 0.5, 4.0], scheduler=decaying)
+            module = TunedModule([1.0, 3.0, 2.0, 2.5, 2.7], scheduler=decaying)
             again, resumed = (
                 Notes(),
                 make_trainer(
