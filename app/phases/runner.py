@@ -59,7 +59,8 @@ class PhaseRunner:
         self._settings = settings
         self._companions = companions
         self._support = support_for(trainer.strategy)
-        self._state = PhaseState(versions=installed_versions())
+        # Once: a schedule of 50,000 phases takes a second.
+        self._state = PhaseState(schedule=record_of(schedule), versions=installed_versions())
         self._optimization = PhaseOptimization(
             trainer, module, schedule, self._module_names, apply_lambdas=settings.apply_lambdas_new_pgs
         )
@@ -99,7 +100,7 @@ class PhaseRunner:
         return PhaseState(
             depth=self._state.depth,
             started_at_epoch=self._state.started_at_epoch,
-            schedule=record_of(self.schedule),
+            schedule=self._state.schedule,
             versions=self._state.versions,
             begun=self._state.begun,
             optimization=self._optimization.snapshot(),
@@ -263,7 +264,7 @@ class PhaseRunner:
         self._thaw([name for phase in phases for name in self._module_names(phase, known)])
 
     def _require_same_phases(self, saved: PhaseState) -> None:
-        now = record_of(self.schedule)
+        now = self._state.schedule
         started_by = {
             "new_optimizer": saved.optimization.optimizer_phase,
             "new_lr_scheduler": saved.optimization.lr_scheduler_phase,
