@@ -42,6 +42,8 @@ class AdapterRecord:
     """The version of the distribution; ``None`` when it is unknown."""
     native: bool = False
     """Whether it ships with Phasewire."""
+    refusal: str | None = None
+    """Why it may not be used, as the end of a sentence; ``None`` if it may."""
     given: object = None
     """The class, where the class itself was given; ``None`` where it is to be imported."""
 
@@ -69,11 +71,17 @@ class AdapterRecord:
             The class.
 
         Raises:
-            AdapterLoadError: It cannot be imported; the cause is chained. A plug-in that exits while it is imported
-                is reported so too; ``KeyboardInterrupt`` passes.
+            AdapterLoadError: It may not be used, or cannot be imported; the cause is chained. A plug-in that exits
+                while it is imported is reported so too; ``KeyboardInterrupt`` passes.
             AdapterContractError: It is no :class:`~phasewire.adapters.StrategyAdapter` of a contract version that
                 this release drives.
         """
+        if self.refusal is not None:
+            raise AdapterLoadError(
+                f"{self._description} may not be used: {self.refusal}. None of its code has run.",
+                where=where,
+                remedy="Name another adapter, or change that setting if you trust it.",
+            )
         loaded = self._imported(where) if self.given is None else self.given
         adapter_class = _adapter_class(loaded, self._description, where)
         _check_api_version(adapter_class, self._description, self.distribution, where)

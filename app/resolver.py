@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterContractError, AdapterError, AdapterNotFoundError, did_you_mean
 from phasewire.app.discovery import AdapterRecord, DiscoveryService, native_record
+from phasewire.app.trust import TrustPolicy
 
 if TYPE_CHECKING:
     from phasewire.adapters.base import StrategyAdapter
@@ -62,10 +63,12 @@ class AdapterResolver:
 
     Args:
         discovery: Where adapters are looked up by name; the installed ones by default.
+        allow_paths: The modules, with what is below them, that a class path in a mapping may name; ``None`` for all.
     """
 
-    def __init__(self, discovery: AdapterDirectory | None = None) -> None:
+    def __init__(self, discovery: AdapterDirectory | None = None, *, allow_paths: Sequence[str] | None = None) -> None:
         self._discovery = DiscoveryService() if discovery is None else discovery
+        self._trust = TrustPolicy(allow_paths=None if allow_paths is None else tuple(allow_paths))
 
     def resolve(
         self,
@@ -114,13 +117,16 @@ class AdapterResolver:
                 remedy="Write its name, 'module:Class' or 'module.Class', or give the class.",
             )
         if ":" in reference:
-            return AdapterRecord(name=reference, value=reference)
+            return self._record_of_path(reference)
         record = self._discovery.find(reference)
         if record is not None:
             return record
         if "." in reference and "@" not in reference:
-            return AdapterRecord(name=reference, value=reference)
+            return self._record_of_path(reference)
         raise self._not_found(reference, where)
+
+    def _record_of_path(self, class_path: str) -> AdapterRecord:
+        return AdapterRecord(name=class_path, value=class_path, refusal=self._trust.refusal_of_path(class_path))
 
     def _not_found(self, reference: str, where: str) -> AdapterNotFoundError:
         choices = self._discovery.names()

@@ -32,6 +32,10 @@ def _where(keys: Sequence[str | int]) -> str:
     return f"FinetuningScheduler, {key_path(keys)}"
 
 
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _nothing_is_empty(value: object) -> object:
     # "scheduler:" with every line under it commented out is null in YAML.
     return {} if value is None else value
@@ -113,11 +117,23 @@ class SchedulerSettings(_Section):
         return checked
 
 
+#: Names in a list, which YAML and code give as one, kept so that they cannot be changed.
+_Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
 class DiscoverySettings(_Section):
-    """Where adapters are looked for."""
+    """Where adapters are looked for, and whose may be used."""
 
     group: str = Field(default=DEFAULT_GROUP, min_length=1)
     """The entry-point group that plug-ins announce their adapters in."""
+    enabled: bool = True
+    """Use the adapters of other packages at all."""
+    allow: _Names | None = None
+    """The distributions whose adapters may be used; ``None`` for all."""
+    deny: _Names = ()
+    """The distributions whose adapters may not be used, whatever ``allow`` says."""
+    allow_paths: _Names | None = None
+    """The modules, with what is below them, that ``module:Class`` in a mapping may name; ``None`` for all."""
 
 
 class ClassSpec(_Section):

@@ -29,7 +29,13 @@ class Container(containers.DeclarativeContainer):
     settings_reader = providers.Singleton(SettingsReader)
     settings = providers.Callable(SettingsReader.read, settings_reader, config)
 
-    discovery = providers.Factory(DiscoveryService, group=settings.provided.discovery.group)
+    discovery = providers.Factory(
+        DiscoveryService,
+        group=settings.provided.discovery.group,
+        enabled=settings.provided.discovery.enabled,
+        allow=settings.provided.discovery.allow,
+        deny=settings.provided.discovery.deny,
+    )
     adapters = LazyAggregate(
         {
             "fsdp": providers.Factory(AdapterRecord("fsdp", NATIVE_ADAPTERS["fsdp"], native=True)),
@@ -42,7 +48,9 @@ class Container(containers.DeclarativeContainer):
         },
         discovery,
     )
-    resolver = providers.Factory(AdapterResolver, discovery=discovery)
+    resolver = providers.Factory(
+        AdapterResolver, discovery=discovery, allow_paths=settings.provided.discovery.allow_paths
+    )
     validator = providers.Factory(ScheduleValidator)
     translator = providers.Factory(CheckpointTranslator)
 

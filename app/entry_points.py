@@ -1,0 +1,234 @@
+"""What installed distributions offer in one entry-point group: metadata in, records out. Nothing is imported.
+
+The metadata is read anew for every question, so that a package installed meanwhile is seen; it costs milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Final, Generic, Protocol, TypeVar
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from phasewire.app.trust import TrustPolicy, normalised
+
+__all__ = ["OWN_DISTRIBUTION", "EntryPointRegistry", "Offer", "own_version"]
+
+#: The distribution whose offers no other can replace.
+OWN_DISTRIBUTION: Final = "phasewire"
+
+
+class Offer(Protocol):
+    """Something that a distribution offers under a name."""
+
+    @property
+    def name(self) -> str:
+        """The lowercased name."""
+
+    @property
+    def value(self) -> str:
+        """Where it is: ``module:attribute`` or ``module.attribute``."""
+
+    @property
+    def distribution(self) -> str | None:
+        """The distribution that offers it."""
+
+    @property
+    def version(self) -> str | None:
+        """The version of the distribution."""
+
+    @property
+    def native(self) -> bool:
+        """Whether it ships with Phasewire."""
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it may not be used; ``None`` if it may."""
+
+
+OfferT = TypeVar("OfferT", bound=Offer)
+
+
+class EntryPointRegistry(Generic[OfferT]):
+    """Finds what can be named in one entry-point group.
+
+    A name that several distributions offer means the one whose normalised distribution name comes first in the
+    alphabet, and a name of Phasewire's own always means Phasewire's; ``name@distribution`` chooses another. Of a
+    distribution that is on the path several times the first counts, as it does for ``importlib``. What the trust
+    policy refuses is listed, and is never the meaning of a name that a trusted distribution offers too.
+
+    Args:
+        kind: What is offered, for messages, such as ``"adapter"``.
+        group: The entry-point group.
+        native: What ships with Phasewire: name to ``module:attribute``.
+        make: Makes a record of ``name``, ``value``, ``distribution``, ``version``, ``native`` and ``refusal``.
+        trust: Which distributions may offer anything; all by default.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        native: Mapping[str, str],
+        make: Callable[..., OfferT],
+        trust: TrustPolicy | None = None,
+    ) -> None:
+        self._kind = kind
+        self._group = group
+        # A copy: what a callback holds must be picklable, and a read-only view of a dict is not.
+        self._native = dict(native)
+        self._make = make
+        self._trust = trust or TrustPolicy()
+        self._warned: set[str] = set()
+
+    def records(self) -> tuple[OfferT, ...]:
+        """List everything that can be named. Warns of distributions whose entry points cannot be read.
+
+        Returns:
+            Phasewire's own, then those of plug-ins by name and distribution; all of them, also where several have one
+            name, and those that may not be used.
+        """
+        records, unreadable = self._scan()
+        self._warn_of_unreadable(unreadable)
+        return records
+
+    def names(self) -> tuple[str, ...]:
+        """List the names.
+
+        Returns:
+            Every name that may be used once, in alphabetical order.
+        """
+        return tuple(sorted({record.name for record in self._scan()[0] if record.refusal is None}))
+
+    def find(self, name: str) -> OfferT | None:
+        """Look a name up. Warns, once, when several that may be used have it.
+
+        Args:
+            name: A name in any case, or ``name@distribution``.
+
+        Returns:
+            Its record, which may be one that may not be used; ``None`` when nothing has the name. Distributions whose
+            entry points cannot be read are warned of then, as the name may be theirs.
+        """
+        records, unreadable = self._scan()
+        wanted = name.lower()
+        named = [record for record in records if record.name == wanted]
+        if not named and "@" in wanted:
+            plain_name, _, distribution = wanted.rpartition("@")
+            named = [
+                record
+                for record in records
+                if record.name == plain_name and normalised(record.distribution or "") == normalised(distribution)
+            ]
+        if not named:
+            self._warn_of_unreadable(unreadable)
+            return None
+        usable = [record for record in named if record.refusal is None]
+        if len(usable) > 1:
+            self._warn_once(self.conflict(usable))
+        return (usable or named)[0]
+
+    def conflict(self, records: Sequence[OfferT]) -> str:
+        """Say how it is decided which of several records a name means.
+
+        Args:
+            records: The records of the name, the chosen one first; at least two.
+
+        Returns:
+            The decision, the reason, and how to choose another, as whole sentences.
+        """
+        return _conflict(self._kind, records)
+
+    def _scan(self) -> tuple[tuple[OfferT, ...], list[str]]:
+        native = [
+            self._make(
+                name=name.lower(), value=value, distribution=OWN_DISTRIBUTION, version=own_version(), native=True
+            )
+            for name, value in self._native.items()
+        ]
+        plugins: list[OfferT] = []
+        unreadable: list[str] = []
+        seen: set[str] = set()
+        for distribution in metadata.distributions():
+            try:
+                # Most distributions have nothing for us, and what is wrong with them is no concern of ours.
+                if self._group not in (distribution.read_text("entry_points.txt") or ""):
+                    continue
+                name = normalised(distribution.name)
+                if name not in seen:
+                    seen.add(name)
+                    plugins += self._records_of(metadata.distribution(name))
+            except Exception as error:  # noqa: BLE001  # other packages' files may hold anything; it is reported
+                unreadable.append(f"{_label(distribution)} ({type(error).__name__}: {error})")
+        plugins.sort(key=lambda record: (record.name, normalised(record.distribution or ""), record.value))
+        return (*native, *plugins), unreadable
+
+    def _records_of(self, distribution: metadata.Distribution) -> list[OfferT]:
+        # A dict: one distribution may write the same entry twice.
+        return list(
+            dict.fromkeys(
+                self._make(
+                    name=entry.name.lower(),
+                    value=entry.value,
+                    distribution=distribution.name,
+                    version=distribution.version,
+                    refusal=self._trust.refusal_of(distribution.name),
+                )
+                for entry in distribution.entry_points.select(group=self._group)
+            )
+        )
+
+    def _warn_of_unreadable(self, unreadable: Sequence[str]) -> None:
+        if unreadable:
+            self._warn_once(f"The entry points of some distributions cannot be read: {'; '.join(unreadable)}.")
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            rank_zero_warn(message)
+
+
+def own_version() -> str | None:
+    """Give the version of Phasewire.
+
+    Returns:
+        The version; ``None`` when only its source tree is on the path.
+    """
+    try:
+        return metadata.version(OWN_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _label(distribution: metadata.Distribution) -> str:
+    try:
+        return distribution.name or str(distribution.locate_file(""))
+    except Exception:  # noqa: BLE001  # its metadata is what cannot be read; the folder is named instead
+        return str(distribution.locate_file(""))
+
+
+def _conflict(kind: str, records: Sequence[Offer]) -> str:
+    chosen, *others = records
+    pins = " or ".join(repr(f"{record.name}@{record.distribution}") for record in others)
+    offered = ", ".join(f"{record.distribution} {record.version} ({record.value})" for record in others)
+    if chosen.native:
+        return (
+            f"{chosen.name!r} means Phasewire's own {kind}; that of {offered} has the same name and is not used. "
+            f"To use it, write {pins}."
+        )
+    if all(record.distribution == chosen.distribution for record in others):
+        values = " and ".join(repr(record.value) for record in records)
+        return (
+            f"{chosen.distribution} {chosen.version} offers the {kind} {chosen.name!r} more than once, as {values}; "
+            f"the first is used. To use another, write its class path."
+        )
+    return (
+        f"Several distributions offer {_article(kind)} {chosen.name!r}. That of {chosen.distribution} {chosen.version} "
+        f"({chosen.value}) is used, as the first in the alphabet; also offered by {offered}. To choose, write "
+        f"'{chosen.name}@{chosen.distribution}' or {pins}."
+    )
+
+
+def _article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
