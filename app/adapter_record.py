@@ -6,44 +6,29 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from phasewire.adapters.base import API_VERSION, StrategyAdapter
 from phasewire.adapters.errors import (
     AdapterContractError,
     AdapterLoadError,
-    ConfigError,
     PhasewireError,
     did_you_mean,
 )
-from phasewire.app.class_path import import_attribute
+from phasewire.app.plugin_record import IMPORT_TO_CHANGE, PEER_PACKAGE, PluginRecord
 
 __all__ = ["AdapterRecord"]
 
-_PEER_PACKAGE: Final = "finetuning_scheduler"
-_IMPORT_TO_CHANGE: Final = (
-    "Change `from finetuning_scheduler.strategy_adapters import ...` to `from phasewire.adapters import "
-    "StrategyAdapter` where the class is defined."
-)
 _API_VERSION_FORM: Final = re.compile(r"(?P<major>\d+)\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterRecord:
+class AdapterRecord(PluginRecord):
     """One adapter that can be named; it is imported by :meth:`load`, and built by calling the record."""
 
-    name: str
-    """The lowercased name; for an adapter that was given by its class path, that path."""
-    value: str
-    """Where the class is: ``module:Class`` or ``module.Class``."""
-    distribution: str | None = None
-    """The distribution that offers it; ``None`` for a class path."""
-    version: str | None = None
-    """The version of the distribution; ``None`` when it is unknown."""
-    native: bool = False
-    """Whether it ships with Phasewire."""
-    refusal: str | None = None
-    """Why it may not be used, as the end of a sentence; ``None`` if it may."""
+    kind: ClassVar[str] = "adapter"
+    load_error: ClassVar[type[PhasewireError]] = AdapterLoadError
+
     given: object = None
     """The class, where the class itself was given; ``None`` where it is to be imported."""
 
@@ -76,15 +61,9 @@ class AdapterRecord:
             AdapterContractError: It is no :class:`~phasewire.adapters.StrategyAdapter` of a contract version that
                 this release drives.
         """
-        if self.refusal is not None:
-            raise AdapterLoadError(
-                f"{self._description} may not be used: {self.refusal}. None of its code has run.",
-                where=where,
-                remedy="Name another adapter, or change that setting if you trust it.",
-            )
-        loaded = self._imported(where) if self.given is None else self.given
-        adapter_class = _adapter_class(loaded, self._description, where)
-        _check_api_version(adapter_class, self._description, self.distribution, where)
+        loaded = self.imported(where) if self.given is None else self.given
+        adapter_class = _adapter_class(loaded, self.description, where)
+        _check_api_version(adapter_class, self.description, self.distribution, where)
         return adapter_class
 
     def __call__(self, *args: object, **cfg: object) -> StrategyAdapter:
@@ -110,43 +89,10 @@ class AdapterRecord:
             raise
         except (Exception, SystemExit) as error:
             raise AdapterLoadError(
-                f"{self._description} cannot be built: {type(error).__name__}: {error}.",
+                f"{self.description} cannot be built: {type(error).__name__}: {error}.",
                 where="strategy_adapter_cfg" if cfg else None,
                 remedy="Change its options, or name another adapter.",
             ) from error
-
-    @property
-    def _description(self) -> str:
-        if self.native:
-            return f"Phasewire's own adapter {self.name!r} ({self.value})"
-        if self.distribution is None:
-            return f"The adapter {self.value!r}"
-        version = self.version or "of unknown version"
-        return f"The adapter {self.name!r} of {self.distribution} {version} (entry point {self.value!r})"
-
-    def _imported(self, where: str | None) -> object:
-        try:
-            return import_attribute(_class_path(self.value), where=where)
-        except ConfigError as error:
-            cause = error.__cause__ or error
-            raise AdapterLoadError(
-                f"{self._description} does not load. {error.problem}",
-                where=where,
-                remedy=_import_remedy(cause, self.distribution),
-            ) from cause
-
-
-def _class_path(value: str) -> str:
-    """Take the extras and spaces off the value of an entry point, which packaging's specification allows."""
-    return re.sub(r"\s*:\s*", ":", value.partition("[")[0].strip())
-
-
-def _import_remedy(error: BaseException, distribution: str | None) -> str:
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == _PEER_PACKAGE:
-        return _IMPORT_TO_CHANGE
-    if distribution is None:
-        return "Write 'module:Class', 'module.Class' or the name of an installed adapter."
-    return f"Mend, upgrade or uninstall {distribution}, or name another adapter."
 
 
 def _adapter_class(loaded: object, description: str, where: str | None) -> type[StrategyAdapter]:
@@ -155,9 +101,9 @@ def _adapter_class(loaded: object, description: str, where: str | None) -> type[
     remedy = "Name a subclass of phasewire.adapters.StrategyAdapter."
     if not isinstance(loaded, type):
         problem = f"names {loaded!r}, which is no class"
-    elif any(base.__module__.partition(".")[0] == _PEER_PACKAGE for base in loaded.__mro__):
+    elif any(base.__module__.partition(".")[0] == PEER_PACKAGE for base in loaded.__mro__):
         problem = f"is a subclass of the StrategyAdapter of the finetuning-scheduler package ({loaded.__qualname__})"
-        remedy = _IMPORT_TO_CHANGE
+        remedy = IMPORT_TO_CHANGE
     else:
         problem = f"names the class {loaded.__qualname__}, which is no subclass of phasewire.adapters.StrategyAdapter"
     raise AdapterContractError(f"{description} {problem}.", where=where, remedy=remedy)

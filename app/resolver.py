@@ -103,11 +103,24 @@ class AdapterResolver:
             return _default_record(strategy, allow_untested=allow_untested)
         key, reference = _mapped(custom_strategy_adapters, strategy, flag)
         where = f"{_SETTING}[{key!r}]"
-        record = self._record(reference, where)
+        record = self.record_of(reference, where=where)
         _check_suits(record.load(where=where), strategy, where)
         return record
 
-    def _record(self, reference: object, where: str) -> AdapterRecord:
+    def record_of(self, reference: object, *, where: str) -> AdapterRecord:
+        """Tell which adapter a reference means. Nothing is imported.
+
+        Args:
+            reference: A name, ``name@distribution``, ``module:Class``, ``module.Class``, or the class.
+            where: The setting that gave it, for messages.
+
+        Returns:
+            The record, which may be one that may not be used.
+
+        Raises:
+            AdapterNotFoundError: It names an adapter that is not installed.
+            AdapterError: It is no reference.
+        """
         if isinstance(reference, type):
             return AdapterRecord.of_class(reference)
         if not isinstance(reference, str):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
     from phasewire.app.discovery import DiscoveryService
+    from phasewire.app.resolver import AdapterResolver
     from phasewire.app.schedule.validate import ScheduleValidator
     from phasewire.app.settings import Settings
 
@@ -39,6 +40,9 @@ class Wired(Protocol):
 
     def discovery(self) -> DiscoveryService:
         """Make the service that finds adapters."""
+
+    def resolver(self) -> AdapterResolver:
+        """Make what chooses the adapter."""
 
     def validator(self) -> ScheduleValidator:
         """Make what checks schedules."""

@@ -6,6 +6,7 @@ from dependency_injector import containers, providers
 
 from phasewire.app.checkpoint import CheckpointTranslator
 from phasewire.app.discovery import NATIVE_ADAPTERS, AdapterRecord, DiscoveryService
+from phasewire.app.known_adapters import KnownAdapters
 from phasewire.app.phases.scheduler import FinetuningScheduler
 from phasewire.app.resolver import AdapterResolver
 from phasewire.app.run_parts import build_datamodule, build_model, build_trainer
@@ -51,6 +52,7 @@ class Container(containers.DeclarativeContainer):
     resolver = providers.Factory(
         AdapterResolver, discovery=discovery, allow_paths=settings.provided.discovery.allow_paths
     )
+    known_adapters = providers.Factory(KnownAdapters, discovery=discovery)
     validator = providers.Factory(ScheduleValidator)
     translator = providers.Factory(CheckpointTranslator)
 

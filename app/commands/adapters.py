@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +15,7 @@ from phasewire.app.commands.wiring import ConfigFiles, container_from
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from phasewire.adapters.errors import AdapterError
-    from phasewire.app.discovery import AdapterRecord
+    from phasewire.app.adapter_listing import ListedAdapter
 
 __all__ = ["adapters_app"]
 
@@ -27,60 +27,80 @@ def list_adapters(
     load: Annotated[
         bool, typer.Option("--load", help="Import every adapter, and report each as ok or with what went wrong.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON, for other programs.")] = False,
     config: ConfigFiles = None,
 ) -> None:
     """List the adapters that came with Phasewire and with installed packages.
 
-    Without --load only metadata is read, and no package is imported.
+    Without --load only metadata is read, and no package is imported. With --config, the list also shows which
+    strategies that configuration uses an adapter for, and which adapters it does not trust.
 
     Example: `phasewire adapters list --load`
     """
-    discovery = container_from(config).discovery()
+    from phasewire.app.adapter_listing import listed
+
+    container = container_from(config)
     # What is remarked on while looking is shown below the table, as the warnings of this command.
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
-        records = discovery.records()
-        chosen = {record: discovery.find(record.name) == record for record in records}
-        errors = {record: _load_error(record) for record in records} if load else None
-    stdout_console().print(_table(records, chosen, errors))
-    for message in dict.fromkeys(str(remark.message) for remark in remarks):
+        rows = listed(
+            container.discovery(),
+            container.resolver(),
+            container.settings().scheduler.custom_strategy_adapters,
+            load=load,
+        )
+    if as_json:
+        typer.echo(json.dumps([row.to_dict() for row in rows], indent=2))
+    else:
+        stdout_console().print(_table(rows))
+    said = [str(remark.message) for remark in remarks]
+    said += [row.conflict for row in rows if row.conflict]
+    said += [f"{row.name}: {row.problem}" for row in rows if row.problem]
+    for message in dict.fromkeys(said):
         echo_warning(message)
-    for error in (errors or {}).values():
-        if error is not None:
-            echo_warning(str(error))
 
 
-def _table(
-    records: Sequence[AdapterRecord],
-    chosen: dict[AdapterRecord, bool],
-    errors: dict[AdapterRecord, AdapterError | None] | None,
-) -> Table:
+@adapters_app.command("show")
+def show_adapter(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The adapter: its name, name@distribution, or module:Class.")
+    ],
+    config: ConfigFiles = None,
+) -> None:
+    """Show what an adapter says of itself: its options, the hooks it overrides, its contract version. Imports it.
+
+    Example: `phasewire adapters show transformerbridge`
+    """
+    from phasewire.app.adapter_listing import described
+
+    found = described(container_from(config).resolver().record_of(name, where="phasewire adapters show"))
+    record = found.record
+    origin = record.distribution or "a class path"
+    lines = [
+        f"{record.name} ({record.value}), of {origin}{f' {record.version}' if record.version else ''}",
+        f"Contract:  {found.api_version}",
+        f"Options:   {', '.join(found.options) or 'none'}",
+        f"Overrides: {', '.join(found.hooks) or 'nothing'}",
+    ]
+    if found.documentation:
+        lines += ["", found.documentation]
+    typer.echo("\n".join(lines))
+
+
+def _table(rows: Sequence[ListedAdapter]) -> Table:
     from rich.table import Table
 
     table = Table(title="Strategy adapters")
-    for heading in ("Name", "Distribution", "Version", "Value", "Source", "State"):
+    for heading in ("Name", "Distribution", "Version", "Value", "Source", "Used for", "State"):
         table.add_column(heading, overflow="fold")
-    for record in records:
+    for row in rows:
         table.add_row(
-            record.name if chosen[record] else f"{record.name}@{record.distribution}",
-            record.distribution or "-",
-            record.version or "-",
-            record.value,
-            "native" if record.native else "entry point",
-            "not loaded" if errors is None else _state(errors[record]),
+            row.name,
+            row.distribution or "-",
+            row.version or "-",
+            row.value,
+            row.source,
+            ", ".join(row.used_for) or "-",
+            row.state,
         )
     return table
-
-
-def _state(error: AdapterError | None) -> str:
-    return "ok" if error is None else "does not load"
-
-
-def _load_error(record: AdapterRecord) -> AdapterError | None:
-    from phasewire.adapters.errors import AdapterError
-
-    try:
-        record.load()
-    except AdapterError as error:
-        return error
-    return None

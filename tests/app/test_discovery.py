@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from phasewire.adapters import StrategyAdapter
 from phasewire.app import (
@@ -17,8 +18,10 @@ from phasewire.app import (
     AdapterError,
     AdapterLoadError,
     AdapterRecord,
+    AdapterResolver,
     DiscoveryService,
 )
+from plugin_packages import on_the_path
 
 GROUP = "finetuning_scheduler.strategy_adapters"
 NATIVE = {"fsdp", "modelparallelstrategy", "transformerbridge"}
@@ -511,3 +514,24 @@ def assert_only(given: Iterable[str], allowed: set[str], *, at_most: int) -> Non
     given = list(given)
     assert set(given) <= allowed
     assert 0 < len(given) <= at_most
+
+
+# -- many ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wanted", "imported_modules"), [("many7", {"many_plugin_7"}), (None, set())])
+def test_of_a_hundred_plug_ins_only_the_one_that_is_used_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str | None, imported_modules: set[str]
+) -> None:
+    for number in range(100):
+        module = f"many_plugin_{number}"
+        broken = "raise OSError\n" if number % 10 == 0 else ""
+        source = f"{broken}from phasewire.adapters import StrategyAdapter\nclass Adapter(StrategyAdapter): ...\n"
+        (tmp_path / f"{module}.py").write_text(source)
+        distribution(tmp_path, f"many-plugin-{number}", "1.0", f"many{number} = {module}:Adapter")
+    mapping = None if wanted is None else {"auto": wanted}
+
+    with on_the_path(tmp_path, monkeypatch):
+        AdapterResolver().resolve(SingleDeviceStrategy(), custom_strategy_adapters=mapping)()
+
+        assert {name for name in sys.modules if name.startswith("many_plugin_")} == imported_modules

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 
 import yaml
 
@@ -14,7 +16,7 @@ def test_list_shows_the_native_adapters_without_loading_them(project, run):
     result = run("adapters", "list")
     assert result.exit_code == 0, result.output
     rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in result.stdout.splitlines()]
-    native = {row[0]: row[-1] for row in rows if len(row) == 6 and row[-2] == "native"}
+    native = {row[0]: row[-1] for row in rows if len(row) == 7 and row[-3] == "native"}
     assert native == {
         "fsdp": "not loaded",
         "modelparallelstrategy": "not loaded",
@@ -39,6 +41,67 @@ def test_list_with_load_reports_each_adapter_and_succeeds(project, run, monkeypa
     assert re.search(r"Warning: .*'broken' of broken-plugin 1\.2.*a library is missing", result.stderr)
     assert "FSDP@broken-plugin".lower() in result.stdout.lower()
     assert re.search(r"Warning: 'fsdp' means Phasewire's own adapter", result.stderr)
+
+
+def adapters(run, *options):
+    """What ``adapters list --json`` tells, by name."""
+    result = run("adapters", "list", "--json", *options)
+    assert result.exit_code == 0, result.output
+    return {row["name"]: row for row in json.loads(result.stdout)}, result.stderr
+
+
+def test_list_shows_what_the_configuration_uses_an_adapter_for(project, run, plugins):
+    path = "acme_adapters.names:PrefixedNamesAdapter"
+    mapping = {"single_device": "AcmeNames", "auto": "twin@twin-beta", "ddp": path}
+    (project / "map.yaml").write_text(yaml.safe_dump({"scheduler": {"custom_strategy_adapters": mapping}}))
+
+    rows, _ = adapters(run, "--config", "map.yaml")
+
+    assert {name: row["used_for"] for name, row in rows.items() if row["used_for"]} == {
+        "acmenames": ["single_device"],
+        "twin@twin-beta": ["auto"],
+        path: ["ddp"],
+    }
+    assert rows[path]["source"] == "class path"
+    assert "acme_adapters" not in sys.modules
+
+
+def test_list_shows_which_adapters_are_not_trusted_and_loads_none_of_them(project, run, plugins):
+    (project / "trust.yaml").write_text("discovery: {allow: [Acme.Adapters]}\n")
+
+    rows, warned = adapters(run, "--load", "--config", "trust.yaml")
+
+    assert rows["acmenames"]["state"] == "ok"
+    states = {row["state"] for row in rows.values() if row["source"] == "entry point" and row["name"] != "acmenames"}
+    assert states == {"not trusted"}
+    assert rows["raises"]["problem"] == "discovery.allow does not name it"
+    assert "raises: discovery.allow does not name it" in warned
+    assert "slow_start" not in sys.modules
+
+
+def test_list_says_how_conflicts_were_decided(project, run, plugins):
+    rows, warned = adapters(run)
+
+    assert "That of Twin_Alpha 1.0" in rows["twin"]["conflict"]
+    assert rows["twin@twin-beta"]["conflict"] == rows["twin"]["conflict"]
+    assert rows["twin"]["conflict"] in warned
+    assert rows["acmenames"]["conflict"] is None
+
+
+def test_show_tells_options_hooks_and_contract(project, run, plugins):
+    result = run("adapters", "show", "ACMENAMES")
+
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "acmenames (acme_adapters.names:PrefixedNamesAdapter), of Acme.Adapters 1.2.0"
+    assert lines[1].split() == ["Contract:", "1.0"]
+    assert lines[2].split(maxsplit=1) == ["Options:", "prefix = 'acme'"]
+    assert "fts_optim_transform" in lines[3]
+
+
+def test_show_refuses_what_does_not_load_or_is_not_there(project, refused, plugins):
+    assert "licence server" in refused("adapters", "show", "raises")
+    assert "Did you mean 'acmenames'" in refused("adapters", "show", "acmename")
 
 
 def test_init_writes_every_setting_at_its_default(project, run):
