@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -53,9 +53,7 @@ class DiscoveryService(EntryPointRegistry[AdapterRecord]):
     Args:
         group: The entry-point group.
         native: The adapters that ship with Phasewire: name to ``module:Class``.
-        enabled: Whether adapters of other distributions may be used.
-        allow: The distributions whose adapters may be used; ``None`` for all.
-        deny: The distributions whose adapters may not be used.
+        trust: Whose adapters may be used; all by default.
     """
 
     def __init__(
@@ -63,13 +61,6 @@ class DiscoveryService(EntryPointRegistry[AdapterRecord]):
         group: str = DEFAULT_GROUP,
         native: Mapping[str, str] = NATIVE_ADAPTERS,
         *,
-        enabled: bool = True,
-        allow: Sequence[str] | None = None,
-        deny: Sequence[str] = (),
+        trust: TrustPolicy | None = None,
     ) -> None:
-        trust = TrustPolicy(
-            enabled=enabled,
-            allow=None if allow is None else tuple(allow),
-            deny=tuple(deny),
-        )
         super().__init__("adapter", group, native, AdapterRecord, trust)

@@ -63,12 +63,12 @@ class AdapterResolver:
 
     Args:
         discovery: Where adapters are looked up by name; the installed ones by default.
-        allow_paths: The modules, with what is below them, that a class path in a mapping may name; ``None`` for all.
+        trust: Which modules a class path in a mapping may name; all by default.
     """
 
-    def __init__(self, discovery: AdapterDirectory | None = None, *, allow_paths: Sequence[str] | None = None) -> None:
+    def __init__(self, discovery: AdapterDirectory | None = None, *, trust: TrustPolicy | None = None) -> None:
         self._discovery = DiscoveryService() if discovery is None else discovery
-        self._trust = TrustPolicy(allow_paths=None if allow_paths is None else tuple(allow_paths))
+        self._trust = trust or TrustPolicy()
 
     def resolve(
         self,

@@ -91,6 +91,11 @@ class SchedulerSettings(_Section):
     """Let frozen batch norm layers update their running statistics."""
     log_dir: str | os.PathLike[str] | None = None
     """The folder for schedules; ``None`` takes that of the Trainer's logger."""
+    schedule_generator: str | None = None
+    """Makes the schedule where none is given: a name, ``module:function`` or ``module.function``; ``None`` leaves it to
+    the adapter."""
+    schedule_generator_cfg: Mapping[str, Any] | None = None
+    """The options of the generator."""
 
     @classmethod
     def checked(cls, **settings: object) -> SchedulerSettings:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from phasewire.app.discovery import DiscoveryService
     from phasewire.app.resolver import AdapterResolver
     from phasewire.app.schedule.validate import ScheduleValidator
+    from phasewire.app.schedule_generators import ScheduleGenerators
     from phasewire.app.settings import Settings
 
 __all__ = ["Wired", "WiredConfiguration"]
@@ -43,6 +44,9 @@ class Wired(Protocol):
 
     def resolver(self) -> AdapterResolver:
         """Make what chooses the adapter."""
+
+    def schedule_generators(self) -> ScheduleGenerators:
+        """Make what finds schedule generators."""
 
     def validator(self) -> ScheduleValidator:
         """Make what checks schedules."""

@@ -11,7 +11,9 @@ from phasewire.app.phases.scheduler import FinetuningScheduler
 from phasewire.app.resolver import AdapterResolver
 from phasewire.app.run_parts import build_datamodule, build_model, build_trainer
 from phasewire.app.schedule.validate import ScheduleValidator
+from phasewire.app.schedule_generators import ScheduleGenerators
 from phasewire.app.settings_reader import SettingsReader
+from phasewire.app.trust import TrustPolicy
 from phasewire.containers.configuration import YamlConfiguration
 from phasewire.containers.lazy_aggregate import LazyAggregate
 
@@ -30,13 +32,15 @@ class Container(containers.DeclarativeContainer):
     settings_reader = providers.Singleton(SettingsReader)
     settings = providers.Callable(SettingsReader.read, settings_reader, config)
 
-    discovery = providers.Factory(
-        DiscoveryService,
-        group=settings.provided.discovery.group,
+    trust = providers.Factory(
+        TrustPolicy,
         enabled=settings.provided.discovery.enabled,
         allow=settings.provided.discovery.allow,
         deny=settings.provided.discovery.deny,
+        allow_paths=settings.provided.discovery.allow_paths,
     )
+    discovery = providers.Factory(DiscoveryService, group=settings.provided.discovery.group, trust=trust)
+    schedule_generators = providers.Factory(ScheduleGenerators, trust=trust)
     adapters = LazyAggregate(
         {
             "fsdp": providers.Factory(AdapterRecord("fsdp", NATIVE_ADAPTERS["fsdp"], native=True)),
@@ -49,9 +53,7 @@ class Container(containers.DeclarativeContainer):
         },
         discovery,
     )
-    resolver = providers.Factory(
-        AdapterResolver, discovery=discovery, allow_paths=settings.provided.discovery.allow_paths
-    )
+    resolver = providers.Factory(AdapterResolver, discovery=discovery, trust=trust)
     known_adapters = providers.Factory(KnownAdapters, discovery=discovery)
     validator = providers.Factory(ScheduleValidator)
     translator = providers.Factory(CheckpointTranslator)
@@ -74,9 +76,12 @@ class Container(containers.DeclarativeContainer):
         enforce_phase0_params=settings.provided.scheduler.enforce_phase0_params,
         frozen_bn_track_running_stats=settings.provided.scheduler.frozen_bn_track_running_stats,
         log_dir=settings.provided.scheduler.log_dir,
+        schedule_generator=settings.provided.scheduler.schedule_generator,
+        schedule_generator_cfg=settings.provided.scheduler.schedule_generator_cfg,
         resolver=resolver,
         validator=validator,
         translator=translator,
+        schedule_generators=schedule_generators,
     )
 
     model = providers.Factory(build_model, settings, config)

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from phasewire.app.commands.reporting import echo_warning, stdout_console
-from phasewire.app.commands.wiring import InitArgs, OnCpu, container_from, model_from_text
+from phasewire.app.commands.wiring import (
+    ConfigFiles,
+    InitArgs,
+    OnCpu,
+    container_from,
+    mapping_from_text,
+    model_from_text,
+)
 
 __all__ = ["schedule_app"]
 
@@ -32,18 +39,40 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    generator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What makes it: pairs (two parameters a phase, last layers first), per_block, equal_mass, "
+            "discriminative, the name of an installed generator, or module:function.",
+        ),
+    ] = "pairs",
+    options: Annotated[
+        str | None, typer.Option(metavar="YAML", help="The options of the generator, such as '{phases: 4}'.")
+    ] = None,
+    config: ConfigFiles = None,
     on_cpu: OnCpu = False,
 ) -> None:
-    """Write the default schedule of a model: two parameters a phase, last layers first.
+    """Write a schedule for a model: two parameters a phase, last layers first, or what another generator makes.
 
-    Example: `phasewire schedule generate my_project.models.Classifier --init-args '{width: 64}'`
+    Example: `phasewire schedule generate my_project.models.Classifier --generator per_block`
     """
     from phasewire.app.plan import build_model
     from phasewire.app.schedule.files import save_schedule
-    from phasewire.app.schedule.generate import generate_default
+    from phasewire.app.schedule_generators import ModuleNames
 
     built = build_model(model_from_text(model, init_args), on_meta=not on_cpu)
-    schedule = generate_default([name for name, _ in built.named_parameters()])
+    schedule = (
+        container_from(config)
+        .schedule_generators()
+        .generate(
+            generator,
+            mapping_from_text(options, "--options"),
+            built,
+            ModuleNames(built),
+            where="--generator",
+        )
+    )
     wanted = output or Path(f"{type(built).__name__}_ft_schedule.yaml")
     written = save_schedule(schedule, wanted)
     kept = "" if written == wanted else f" {wanted} holds something else, and was left as it is."

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -18,6 +18,7 @@ __all__ = [
     "InitArgs",
     "OnCpu",
     "container_from",
+    "mapping_from_text",
     "model_from_text",
     "new_container",
     "working_directory_importable",
@@ -92,20 +93,33 @@ def model_from_text(class_path: str, init_args: str | None) -> Callable[[], obje
     """
     from phasewire.app.class_path import instantiate
 
-    spec = {"class_path": class_path, "init_args": _arguments(init_args)}
+    spec = {"class_path": class_path, "init_args": mapping_from_text(init_args, "--init-args")}
     return lambda: instantiate(spec, locate=_option_of)
 
 
-def _arguments(init_args: str | None) -> dict[object, object]:
+# Any: keys and values are whatever YAML can be; whoever takes them checks them.
+def mapping_from_text(text: str | None, option: str) -> dict[Any, Any]:
+    """Read a mapping that was given on the command line.
+
+    Args:
+        text: A YAML or JSON mapping; ``None`` for an empty one.
+        option: The option that gave it, for messages.
+
+    Returns:
+        The mapping.
+
+    Raises:
+        ConfigError: It does not parse or is no mapping.
+    """
     from phasewire.adapters.errors import ConfigError
     from phasewire.app.config_file import parse_yaml
 
     try:
-        return parse_yaml(init_args or "").mapping()
+        return parse_yaml(text or "").mapping()
     except ConfigError as error:
         raise ConfigError(
             error.problem,
-            where=", ".join(filter(None, ["--init-args", error.where])),
+            where=", ".join(filter(None, [option, error.where])),
             remedy="Give YAML or JSON such as '{width: 64, depth: 2}'.",
         ) from error
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from phasewire.adapters.errors import ConfigError, ScheduleError
+from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.callbacks import Phases
+    from phasewire.app.schedule_generators import ScheduleGenerators
     from phasewire.app.settings import SchedulerSettings
 
 __all__ = ["FitSession", "PlainSchedule"]
@@ -49,6 +51,7 @@ class FitSession:
         adapter: The connected adapter.
         settings: The settings of the scheduler.
         validator: Resolves the schedule.
+        generators: Makes a schedule, where the settings name a generator and no schedule.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class FitSession:
         adapter: StrategyAdapter,
         settings: SchedulerSettings,
         validator: ScheduleValidator,
+        generators: ScheduleGenerators,
     ) -> None:
         self.plain_schedule: PlainSchedule = {}
         self.kept_files = KeptFiles()
@@ -64,6 +68,7 @@ class FitSession:
         self._adapter = adapter
         self._settings = settings
         self._validator = validator
+        self._generators = generators
         self._runner: PhaseRunner | None = None
         self._companions: Companions | None = None
         self._given: Schedule | None = None
@@ -157,7 +162,7 @@ class FitSession:
         trainer, module = self._trainer, self._trainer.lightning_module
         folder = log_folder(trainer, self._settings.log_dir)
         if self._settings.gen_ft_sched_only:
-            generate_schedule_file(trainer, self._adapter, folder)
+            generate_schedule_file(trainer, self._generate_schedule, folder)
             raise SystemExit(0)
         try:
             schedule = self._resolve_schedule(folder)
@@ -174,7 +179,7 @@ class FitSession:
         self._adapter.on_after_init_fts()
 
     def _resolve_schedule(self, folder: str) -> ResolvedSchedule:
-        self._given = obtain_schedule(self._trainer, self._adapter, self._settings.ft_schedule, folder)
+        self._given = obtain_schedule(self._trainer, self._generate_schedule, self._settings.ft_schedule, folder)
         self.plain_schedule = self._given.to_dict()
         self._adapter.validate_ft_sched()
         resolved = self._resolved
@@ -186,6 +191,27 @@ class FitSession:
             rank_zero_warn(warning)
         self.plain_schedule = resolved.to_dict()
         return resolved
+
+    def _generate_schedule(self, folder: str) -> os.PathLike[str] | None:
+        """Write a generated schedule: that of the generator in the settings, or else the adapter's."""
+        settings, module = self._settings, self._trainer.lightning_module
+        if settings.schedule_generator is None:
+            path = self._adapter.gen_ft_schedule(folder)
+            if path is None and self._trainer.is_global_zero:
+                raise AdapterError(
+                    f"{type(self._adapter).__name__}.gen_ft_schedule gave no path, so there is no schedule to train.",
+                    remedy="Let the hook return the path of the file it wrote, or give ft_schedule.",
+                )
+            return path
+        schedule = self._generators.generate(
+            settings.schedule_generator,
+            settings.schedule_generator_cfg or {},
+            module,
+            self._adapter,
+            where="schedule_generator",
+        )
+        name = f"{type(module).__name__}_ft_schedule.yaml"
+        return self._adapter.fts_handle.save_schedule(name, schedule.to_dict(), folder)
 
     # -- training ------------------------------------------------------------------------------------------------
 

@@ -14,11 +14,10 @@ from phasewire.app.lightning_seams import is_dry_run
 from phasewire.app.schedule.files import NotPlainError, load_schedule, save_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import lightning.pytorch as pl
 
-    from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.schedule.model import Schedule
 
 __all__ = [
@@ -28,6 +27,9 @@ __all__ = [
     "save_repaired_schedule",
     "save_used_schedule",
 ]
+
+if TYPE_CHECKING:
+    Generate = Callable[[str], os.PathLike[str] | None]
 
 
 def log_folder(trainer: pl.Trainer, wanted: str | os.PathLike[str] | None) -> str:
@@ -43,35 +45,29 @@ def log_folder(trainer: pl.Trainer, wanted: str | os.PathLike[str] | None) -> st
     return os.fspath(wanted) if wanted is not None else trainer.log_dir or trainer.default_root_dir
 
 
-def generate_schedule_file(trainer: pl.Trainer, adapter: StrategyAdapter, folder: str) -> Path | None:
-    """Let the adapter write the default schedule; call it on all ranks.
+def generate_schedule_file(trainer: pl.Trainer, generate: Generate, folder: str) -> Path | None:
+    """Let a schedule be generated and written; call it on all ranks.
 
     Args:
         trainer: The running Trainer.
-        adapter: The connected adapter.
+        generate: Writes the schedule to a folder, and gives the path on rank 0.
         folder: The folder to write to.
 
     Returns:
         The path of the file; ``None`` on ranks other than 0.
-
-    Raises:
-        AdapterError: The adapter wrote nothing on rank 0.
     """
-    path = adapter.gen_ft_schedule(folder)
+    path = generate(folder)
     if not trainer.is_global_zero:
         return None
     if path is None:
-        raise AdapterError(
-            f"{type(adapter).__name__}.gen_ft_schedule gave no path, so there is no schedule to train.",
-            remedy="Let the hook return the path of the file it wrote, or give ft_schedule.",
-        )
+        return None
     rank_zero.info(f"The schedule for {type(trainer.lightning_module).__name__} was written to {os.fspath(path)}.")
     return Path(path)
 
 
 def obtain_schedule(
     trainer: pl.Trainer,
-    adapter: StrategyAdapter,
+    generate: Generate,
     given: str | os.PathLike[str] | Mapping[object, object] | Schedule | None,
     folder: str,
 ) -> Schedule:
@@ -79,7 +75,7 @@ def obtain_schedule(
 
     Args:
         trainer: The running Trainer.
-        adapter: The connected adapter, which generates the default.
+        generate: Writes a generated schedule to a folder, and gives the path on rank 0.
         given: The setting ``ft_schedule``.
         folder: The folder a generated schedule is written to.
 
@@ -88,12 +84,12 @@ def obtain_schedule(
 
     Raises:
         ScheduleError: The schedule cannot be read.
-        AdapterError: None was given, and the adapter generated none.
+        AdapterError: None was given, and none was generated.
     """
     if given is not None:
         return load_schedule(given)
     with _nothing_left_of_a_dry_run(trainer, folder) as written_to:
-        path = generate_schedule_file(trainer, adapter, written_to)
+        path = generate_schedule_file(trainer, generate, written_to)
         schedule = None if path is None else load_schedule(path)
     shared: Schedule | None = trainer.strategy.broadcast(schedule)
     if shared is None:

@@ -27,6 +27,7 @@ from phasewire.app.resolver import AdapterResolver
 from phasewire.app.schedule.files import load_schedule, save_schedule
 from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.validate import ScheduleValidator
+from phasewire.app.schedule_generators import ScheduleGenerators
 from phasewire.app.settings import SchedulerSettings
 
 if TYPE_CHECKING:
@@ -66,9 +67,14 @@ class FinetuningScheduler(Callback):
         enforce_phase0_params: Make the optimizer hold exactly the parameters of phase 0.
         frozen_bn_track_running_stats: Let frozen batch norm layers update their running statistics.
         log_dir: The folder for schedules; by default that of the Trainer's logger.
+        schedule_generator: Makes the schedule where none is given: ``"per_block"``, ``"equal_mass"``,
+            ``"discriminative"``, ``"pairs"``, the name of an installed generator, or ``module:function``. By default
+            the adapter does.
+        schedule_generator_cfg: The options of the generator.
         resolver: Chooses the adapter.
         validator: Resolves the schedule.
         translator: Passes checkpoints through the adapter.
+        schedule_generators: Finds the generator.
 
     Raises:
         ConfigError: A setting has a wrong type or value.
@@ -93,9 +99,12 @@ class FinetuningScheduler(Callback):
         frozen_bn_track_running_stats: bool = True,
         log_dir: str | os.PathLike[str] | None = None,
         *,
+        schedule_generator: str | None = None,
+        schedule_generator_cfg: Options = None,
         resolver: AdapterResolver | None = None,
         validator: ScheduleValidator | None = None,
         translator: CheckpointTranslator | None = None,
+        schedule_generators: ScheduleGenerators | None = None,
     ) -> None:
         super().__init__()
         self.settings = SchedulerSettings.checked(
@@ -115,11 +124,14 @@ class FinetuningScheduler(Callback):
             enforce_phase0_params=enforce_phase0_params,
             frozen_bn_track_running_stats=frozen_bn_track_running_stats,
             log_dir=log_dir,
+            schedule_generator=schedule_generator,
+            schedule_generator_cfg=schedule_generator_cfg,
         )
         logging.getLogger(rank_zero.LOGGER_NAME).setLevel(self.settings.logging_level)
         self._resolver = resolver or AdapterResolver()
         self._validator = validator or ScheduleValidator()
         self._translator = translator or CheckpointTranslator()
+        self._generators = schedule_generators or ScheduleGenerators()
         self._trainer: pl.Trainer | None = None
         self._adapter: StrategyAdapter | None = None
         self._seam: StrategySeam | None = None
@@ -298,7 +310,7 @@ class FinetuningScheduler(Callback):
         fitting = stage == TrainerFn.FITTING
         if fitting:
             refuse_conflicting(trainer, self.strategy_adapter)
-            self._fit = FitSession(trainer, self.strategy_adapter, self.settings, self._validator)
+            self._fit = FitSession(trainer, self.strategy_adapter, self.settings, self._validator, self._generators)
         self._seam = translate_checkpoints_of(
             trainer.strategy,
             self.strategy_adapter,

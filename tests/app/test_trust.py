@@ -75,13 +75,13 @@ def test_adapters_of_ours_are_always_trusted() -> None:
 
     assert policy.refusal_of_path("phasewire.adapters.base:StrategyAdapter") is None
     assert policy.refusal_of_path("phasewire_lookalike:StrategyAdapter") is not None
-    native = DiscoveryService(enabled=False).find("transformerbridge")
+    native = DiscoveryService(trust=TrustPolicy(enabled=False)).find("transformerbridge")
     assert native is not None
     assert native.refusal is None
 
 
 def test_a_name_means_what_a_trusted_distribution_offers(plugins: Path, recwarn: pytest.WarningsRecorder) -> None:
-    discovery = DiscoveryService(deny=["twin-alpha"])
+    discovery = DiscoveryService(trust=TrustPolicy(deny=("twin-alpha",)))
 
     record = discovery.find("twin")
 
@@ -91,7 +91,7 @@ def test_a_name_means_what_a_trusted_distribution_offers(plugins: Path, recwarn:
 
 
 def test_a_refused_name_can_be_listed_but_is_not_offered(plugins: Path) -> None:
-    discovery = DiscoveryService(enabled=False)
+    discovery = DiscoveryService(trust=TrustPolicy(enabled=False))
 
     assert "acmenames" not in discovery.names()
     assert {record.refusal for record in discovery.records() if not record.native} == {"discovery.enabled is false"}

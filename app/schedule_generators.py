@@ -1,0 +1,189 @@
+"""Schedule generators by name: those that ship with Phasewire, and those of installed packages."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError, did_you_mean
+from phasewire.app.entry_points import EntryPointRegistry
+from phasewire.app.plugin_record import PluginRecord
+from phasewire.app.schedule.model import Schedule
+from phasewire.app.trust import TrustPolicy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from phasewire.app.schedule.generators import NamedParameters
+
+__all__ = ["GENERATOR_GROUP", "NATIVE_GENERATORS", "GeneratorRecord", "ModuleNames", "ScheduleGenerators"]
+
+#: The entry-point group of schedule generators.
+GENERATOR_GROUP: Final = "phasewire.schedule_generators"
+
+#: The generators that ship with Phasewire: name to ``module:function``.
+NATIVE_GENERATORS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        name: f"phasewire.app.schedule.generators:{name}"
+        for name in ("discriminative", "equal_mass", "pairs", "per_block")
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorRecord(PluginRecord):
+    """One schedule generator that can be named."""
+
+    kind: ClassVar[str] = "schedule generator"
+
+    # Any: a generator has options of its own.
+    def load(self, *, where: str | None = None) -> Callable[..., Any]:
+        """Import the generator.
+
+        Args:
+            where: The setting that named it, for messages.
+
+        Returns:
+            A callable of a module and of what gives the names, with options as keywords; see
+            :class:`~phasewire.app.schedule.generators.ScheduleGenerator`.
+
+        Raises:
+            ConfigError: It may not be used, cannot be imported, or cannot be called.
+        """
+        loaded = self.imported(where)
+        if not callable(loaded):
+            raise ConfigError(
+                f"{self.description} is {loaded!r}, which cannot be called to make a schedule.",
+                where=where,
+                remedy="Name a function of a module and an adapter.",
+            )
+        return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleNames:
+    """The names of a module's own parameters, where there is no adapter."""
+
+    module: nn.Module
+    """The module."""
+
+    def get_named_params_for_schedule_validation(self) -> dict[str, nn.Parameter]:
+        """Give the names that a schedule may use, in registration order.
+
+        Returns:
+            Name to parameter.
+        """
+        return dict(self.module.named_parameters())
+
+
+class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
+    """Finds schedule generators, and makes schedules with them.
+
+    Args:
+        group: The entry-point group.
+        native: The generators that ship with Phasewire: name to ``module:function``.
+        trust: Whose generators may be used; all by default.
+    """
+
+    def __init__(
+        self,
+        group: str = GENERATOR_GROUP,
+        native: Mapping[str, str] = NATIVE_GENERATORS,
+        *,
+        trust: TrustPolicy | None = None,
+    ) -> None:
+        super().__init__("schedule generator", group, native, GeneratorRecord, trust)
+
+    def record_of(self, reference: str, *, where: str) -> GeneratorRecord:
+        """Tell which generator a reference means. Nothing is imported.
+
+        Args:
+            reference: A name, ``name@distribution``, ``module:function`` or ``module.function``.
+            where: The setting that gave it, for messages.
+
+        Returns:
+            The record, which may be one that may not be used.
+
+        Raises:
+            ConfigError: No generator is called so.
+        """
+        found = None if ":" in reference else self.find(reference)
+        if found is not None:
+            return found
+        if ":" in reference or ("." in reference and "@" not in reference):
+            refusal = self._trust.refusal_of_path(reference)
+            return GeneratorRecord(name=reference, value=reference, refusal=refusal)
+        names = self.names()
+        raise ConfigError(
+            f"No schedule generator is called {reference!r}. {did_you_mean(reference, names)}".rstrip(),
+            where=where,
+            remedy=f"Install the package that offers it, write 'module:function', or name one of: {', '.join(names)}.",
+        )
+
+    # Any: the options of a generator are the user's choice.
+    def generate(
+        self,
+        reference: str,
+        options: Mapping[str, Any],
+        module: nn.Module,
+        names: NamedParameters,
+        *,
+        where: str,
+    ) -> Schedule:
+        """Make a schedule.
+
+        Args:
+            reference: The generator, as for :meth:`record_of`.
+            options: Its options.
+            module: The module to be tuned.
+            names: Gives the names that a schedule may use, as a connected adapter does.
+            where: The setting that named the generator, for messages.
+
+        Returns:
+            The schedule; whether it fits the module is the validator's to say.
+
+        Raises:
+            ConfigError: No generator is called so, it does not load, or does not take these options.
+            ScheduleError: It fails, or gives something else than a schedule.
+        """
+        record = self.record_of(reference, where=where)
+        generator = record.load(where=where)
+        _check_options(generator, record, options, where)
+        try:
+            made: object = generator(module, names, **options)
+        except PhasewireError:
+            raise
+        except Exception as error:
+            raise ScheduleError(
+                f"{record.description} failed with {type(error).__name__}: {error}",
+                where=where,
+                remedy="Change its options, or name another generator.",
+            ) from error
+        if not isinstance(made, Schedule):
+            raise ScheduleError(
+                f"{record.description} gave {type(made).__name__}, and a phasewire.app.Schedule is expected.",
+                where=where,
+                remedy="Name another generator, or let it return Schedule.from_mapping(...).",
+            )
+        return made
+
+
+def _check_options(
+    generator: Callable[..., object], record: GeneratorRecord, options: Mapping[str, object], where: str
+) -> None:
+    signature = inspect.signature(generator)
+    try:
+        signature.bind(None, None, **options)
+    except TypeError as error:
+        known = [each.name for each in signature.parameters.values() if each.kind is each.KEYWORD_ONLY]
+        unknown = next((name for name in options if name not in known), "")
+        listed = f"Its options are {', '.join(known)}." if known else "It takes no options."
+        raise ConfigError(
+            f"{record.description} does not take the options it was given: {error}. {listed} "
+            f"{did_you_mean(unknown, known)}".rstrip(),
+            where=f"{where}_cfg",
+            remedy="Give the options that it takes.",
+        ) from error
