@@ -132,6 +132,7 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
         names: NamedParameters,
         *,
         where: str,
+        options_where: str,
     ) -> Schedule:
         """Make a schedule.
 
@@ -141,6 +142,7 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
             module: The module to be tuned.
             names: Gives the names that a schedule may use, as a connected adapter does.
             where: The setting that named the generator, for messages.
+            options_where: The setting that gave its options.
 
         Returns:
             The schedule; whether it fits the module is the validator's to say.
@@ -151,7 +153,7 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
         """
         record = self.record_of(reference, where=where)
         generator = record.load(where=where)
-        _check_options(generator, record, options, where)
+        _check_options(generator, record, options, options_where)
         try:
             made: object = generator(module, names, **options)
         except PhasewireError:
@@ -184,6 +186,6 @@ def _check_options(
         raise ConfigError(
             f"{record.description} does not take the options it was given: {error}. {listed} "
             f"{did_you_mean(unknown, known)}".rstrip(),
-            where=f"{where}_cfg",
+            where=where,
             remedy="Give the options that it takes.",
         ) from error

@@ -71,6 +71,7 @@ def generate(
             built,
             ModuleNames(built),
             where="--generator",
+            options_where="--options",
         )
     )
     wanted = output or Path(f"{type(built).__name__}_ft_schedule.yaml")

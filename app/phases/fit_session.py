@@ -209,6 +209,7 @@ class FitSession:
             module,
             self._adapter,
             where="schedule_generator",
+            options_where="schedule_generator_cfg",
         )
         name = f"{type(module).__name__}_ft_schedule.yaml"
         return self._adapter.fts_handle.save_schedule(name, schedule.to_dict(), folder)

@@ -36,6 +36,8 @@ OTHER_VALUES = {
     "enforce_phase0_params": False,
     "frozen_bn_track_running_stats": False,
     "log_dir": "logs",
+    "schedule_generator": "equal_mass",
+    "schedule_generator_cfg": {"phases": 2},
 }
 
 

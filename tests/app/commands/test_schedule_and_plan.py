@@ -176,3 +176,22 @@ def test_a_class_of_the_working_directory_is_importable_only_during_the_command(
     sys.modules.pop("own_project", None)
     with pytest.raises(Exception, match="own_project"):
         import_attribute("own_project.Classifier")
+
+
+def test_generate_uses_the_generator_that_is_named(project, run):
+    result = run(
+        "schedule", "generate", "own_project.Classifier", "--generator", "equal_mass", "--options", "phases: 2"
+    )
+
+    assert result.exit_code == 0, result.output
+    written = yaml.safe_load((project / "Classifier_ft_schedule.yaml").read_text())
+    assert list(written) == [0, 1]
+    assert r"head\..*" in written[0]["params"]
+
+
+def test_generate_refuses_an_unknown_generator_or_option(project, refused):
+    model = ("schedule", "generate", "own_project.Classifier", "--generator")
+
+    assert "Did you mean 'per_block'" in refused(*model, "per_blok")
+    assert "--options" in refused(*model, "equal_mass", "--options", "{phase: 2}")
+    assert "--options" in refused(*model, "equal_mass", "--options", "[2]")
