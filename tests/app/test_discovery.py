@@ -535,3 +535,37 @@ def test_of_a_hundred_plug_ins_only_the_one_that_is_used_is_imported(
         AdapterResolver().resolve(SingleDeviceStrategy(), custom_strategy_adapters=mapping)()
 
         assert {name for name in sys.modules if name.startswith("many_plugin_")} == imported_modules
+
+
+# -- odd, and allowed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["My Adapter", "my adapter", "MY ADAPTER"])
+def test_a_name_may_have_spaces_and_capitals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    source = "from phasewire.adapters import StrategyAdapter\nclass Adapter(StrategyAdapter): ...\n"
+    (tmp_path / "spaced_plugin.py").write_text(source)
+    distribution(tmp_path, "spaced-plugin", "1.0", "My Adapter = spaced_plugin : Adapter [extra]")
+
+    with on_the_path(tmp_path, monkeypatch):
+        adapter = AdapterResolver().resolve(SingleDeviceStrategy(), custom_strategy_adapters={"auto": given})()
+
+    assert type(adapter).__module__ == "spaced_plugin"
+
+
+def test_a_plug_in_may_import_all_of_phasewire_and_look_itself_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "circular_plugin.py").write_text(
+        "from phasewire.app import DiscoveryService\n"
+        "from phasewire.containers import Container\n"
+        "from phasewire.adapters import StrategyAdapter\n"
+        "found = Container().discovery().find('circular') == DiscoveryService().find('circular')\n"
+        "class Adapter(StrategyAdapter):\n"
+        "    knows_itself = found\n"
+    )
+    distribution(tmp_path, "circular-plugin", "1.0", "circular = circular_plugin:Adapter")
+
+    with on_the_path(tmp_path, monkeypatch):
+        adapter = AdapterResolver().resolve(SingleDeviceStrategy(), custom_strategy_adapters={"auto": "circular"})()
+
+    assert type(adapter).knows_itself
