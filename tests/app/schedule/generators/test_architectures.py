@@ -1,13 +1,18 @@
 """What the generators make of the models people tune, built from their library's configurations."""
 
+import re
+from pathlib import Path
+
 import lightning.pytorch as pl
 import pytest
 import torch
 import transformers
+import yaml
 from torch import nn
 
 from generated import adapter_for, names_in, thawed
-from phasewire.app.schedule.generators import per_block
+from phasewire.app import Schedule
+from phasewire.app.schedule.generators import discriminative, per_block
 
 WIDTH = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -190,6 +195,16 @@ def test_head_then_blocks_from_the_top_then_embeddings(build, parts):
     schedule = per_block(model, adapter_for(model))
 
     assert thawed(schedule, model) == expected
+
+
+def test_the_documentation_shows_what_is_made():
+    page = (Path(__file__).parents[4] / "docs" / "schedules.md").read_text()
+    shown = re.search(r"What `discriminative` makes of a BERT .*?```yaml\n(.*?)```", page, re.DOTALL)
+    model = bert_classifier()
+
+    schedule = discriminative(model, adapter_for(model), factor=2, top_lr=8e-5)
+
+    assert Schedule.from_mapping(yaml.safe_load(shown[1])) == schedule
 
 
 def test_a_block_is_one_line_that_a_person_can_move():
