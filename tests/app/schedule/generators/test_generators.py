@@ -10,7 +10,14 @@ from torch import nn
 from generated import Block, adapter_for, holding, names_in, thawed
 from phasewire.adapters import ConfigError, ScheduleError, StrategyAdapter
 from phasewire.app.schedule import generate_default
-from phasewire.app.schedule.generators import SHIPPED_GENERATORS, discriminative, equal_mass, pairs, per_block
+from phasewire.app.schedule.generators import (
+    SHIPPED_GENERATORS,
+    discriminative,
+    equal_mass,
+    pairs,
+    per_block,
+    with_options,
+)
 
 
 def model(blocks=4, embeddings=3):
@@ -69,6 +76,54 @@ def test_pairs_is_in_the_names_of_the_adapter():
     module = nn.Linear(2, 2)
 
     assert pairs(module, adapter_for(module, Renaming())).to_dict() == {0: {"params": ["BIAS", "WEIGHT"]}}
+
+
+# -- options -----------------------------------------------------------------------------------------------------
+
+
+def test_a_generator_with_its_options_is_called_without():
+    module = model()
+    generator = with_options(discriminative, {"factor": 2, "top_lr": 0.08})
+
+    made = generator(module, adapter_for(module))
+
+    assert made == discriminative(module, adapter_for(module), factor=2, top_lr=0.08)
+
+
+def test_an_option_that_a_generator_does_not_have_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError) as raised:
+        with_options(equal_mass, {"phase": 3}, where="config.yaml, line 4")
+
+    assert str(raised.value) == (
+        "config.yaml, line 4: The schedule generator equal_mass has no option named 'phase'. Did you mean 'phases'? "
+        "Remove what it does not take."
+    )
+
+
+def test_options_of_a_generator_are_listed_where_none_is_near():
+    with pytest.raises(ConfigError, match="Its options: 'factor' and 'top_lr'"):
+        with_options(discriminative, {"x": 3})
+    with pytest.raises(ConfigError, match="It has none"):
+        with_options(per_block, {"x": 3})
+
+
+def test_an_option_without_a_default_must_be_given():
+    def mine(module, names, *, depth):
+        return per_block(module, names)
+
+    with pytest.raises(ConfigError, match="The schedule generator mine needs a value for 'depth'"):
+        with_options(mine, {})
+    module = model()
+    assert len(with_options(mine, {"depth": 2})(module, adapter_for(module)).phases) == 6
+
+
+def test_a_generator_that_takes_any_option_is_given_them():
+    def mine(module, names, **options):
+        assert options == {"anything": 1}
+        return per_block(module, names)
+
+    module = nn.Linear(2, 2)
+    assert with_options(mine, {"anything": 1})(module, adapter_for(module)) == per_block(module, adapter_for(module))
 
 
 # -- equal_mass --------------------------------------------------------------------------------------------------
