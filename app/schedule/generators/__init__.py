@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from phasewire.app.schedule.generators.contract import NamedParameters, ScheduleGenerator
+from phasewire.app.schedule.generators.options import with_options
 from phasewire.app.schedule.generators.shipped import discriminative, equal_mass, pairs, per_block
 from phasewire.app.schedule.generators.structure import ModuleStructure, Part, find_structure
 
@@ -21,6 +22,7 @@ __all__ = [
     "find_structure",
     "pairs",
     "per_block",
+    "with_options",
 ]
 
 #: The generators that ship with Phasewire, by the names that settings use.

@@ -25,7 +25,11 @@ class NamedParameters(Protocol):
 
 
 class ScheduleGenerator(Protocol):
-    """Makes a schedule for a module. Options of a generator are keyword arguments with defaults."""
+    """Makes a schedule for a module.
+
+    It may take options as keyword-only arguments; :func:`~phasewire.app.schedule.generators.with_options` gives them
+    values.
+    """
 
     def __call__(self, module: nn.Module, names: NamedParameters, /) -> Schedule:
         """Make a schedule.

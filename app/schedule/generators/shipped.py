@@ -111,7 +111,7 @@ def discriminative(
 def equal_mass(module: nn.Module, names: NamedParameters, /, *, phases: int = _DEFAULT_PHASES) -> Schedule:
     """Thaw about as many elements in each phase, from the head down, without splitting a block.
 
-    Head and embeddings are not split either. A phase exceeds its equal share by less than the largest of these parts.
+    Head and embeddings are not split either. A phase exceeds its equal share by at most the largest of these parts.
 
     Args:
         module: The module to be tuned.

@@ -13,7 +13,8 @@ Everything else is placed by the order in which modules are registered, which is
 * between two stacks, as in an encoder-decoder, what is registered nearer to the stack before belongs to its last block,
   and what is registered nearer to the one after is embeddings.
 
-A name that says what a part is comes before its place: words such as ``embed...``, ``head`` and ``classifier``.
+A name that says what a part is comes before its place: words such as ``embed...``, ``head`` and ``classifier``, and
+before all blocks also ``final`` and ``out``.
 Without any block, each layer that has parameters is one, together with the norm that follows it.
 """
 
@@ -36,6 +37,8 @@ __all__ = ["ModuleStructure", "Part", "find_structure"]
 #: A stack with less than this share of the parameters of the largest one is a detail, such as the heads of many tasks.
 _DETAIL: Final = 0.02
 _HEAD_WORDS: Final = frozenset({"head", "heads", "classifier", "classifiers", "unembed"})
+#: Some models register what follows the blocks before them, such as the final norm of OPT.
+_FINAL_WORDS: Final = frozenset({"final", "out"})
 #: The name of an attribute that is one of several: a stem and a number, perhaps with a letter as in ``inception4b``.
 _NUMBERED: Final = re.compile(r"(.*?)\d+[a-z]?")
 
@@ -224,8 +227,10 @@ def _side(path: _Path, before: _Node | None, after: _Node | None) -> _Side:
     own = path[max(shared_before, shared_after) :]
     if _says_head(own):
         return _Side.HEAD
-    if before is None or _says_embeddings(own):
+    if _says_embeddings(own):
         return _Side.EMBEDDINGS
+    if before is None:
+        return _Side.HEAD if _FINAL_WORDS.intersection(_words(own[0])) else _Side.EMBEDDINGS
     if after is None:
         return _Side.HEAD
     return _Side.BLOCK_BEFORE if shared_before >= shared_after else _Side.EMBEDDINGS
@@ -237,11 +242,15 @@ def _shared(path: _Path, other: _Path) -> int:
 
 
 def _says_head(path: _Path) -> bool:
-    return any(word in _HEAD_WORDS for name in path for word in name.lower().split("_"))
+    return any(word in _HEAD_WORDS for name in path for word in _words(name))
 
 
 def _says_embeddings(path: _Path) -> bool:
-    return any(word.startswith("embed") for name in path for word in name.lower().split("_"))
+    return any(word.startswith("embed") for name in path for word in _words(name))
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().split("_")
 
 
 def _layer_by_layer(tree: _Tree) -> ModuleStructure:
