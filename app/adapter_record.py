@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import ClassVar, Final
 
 from phasewire.adapters.base import API_VERSION, StrategyAdapter
@@ -63,7 +64,7 @@ class AdapterRecord(PluginRecord):
         """
         loaded = self.imported(where) if self.given is None else self.given
         adapter_class = _adapter_class(loaded, self.description, where)
-        _check_api_version(adapter_class, self.description, self.distribution, where)
+        _check_api_version(adapter_class, self.description, self.distribution, self.version, where)
         return adapter_class
 
     def __call__(self, *args: object, **cfg: object) -> StrategyAdapter:
@@ -110,7 +111,11 @@ def _adapter_class(loaded: object, description: str, where: str | None) -> type[
 
 
 def _check_api_version(
-    adapter_class: type[StrategyAdapter], description: str, distribution: str | None, where: str | None
+    adapter_class: type[StrategyAdapter],
+    description: str,
+    distribution: str | None,
+    version: str | None,
+    where: str | None,
 ) -> None:
     # object: a plug-in may have put anything there.
     declared: object = adapter_class.api_version
@@ -124,17 +129,22 @@ def _check_api_version(
     wanted, supported = int(match["major"]), int(API_VERSION.partition(".")[0])
     if wanted == supported:
         return
-    package = distribution or "the package it comes from"
+    newer, older = ("newer", "older") if wanted > supported else ("older", "newer")
     raise AdapterContractError(
         f"{description} is written for version {declared} of the adapter contract, and this release of Phasewire "
         f"drives {supported}.x.",
         where=where,
-        remedy=(
-            f"Upgrade phasewire, or install an older release of {package}."
-            if wanted > supported
-            else f"Upgrade {package}, or install an older release of phasewire."
-        ),
+        remedy=f"Install a release of phasewire that drives {wanted}.x, {newer} than {_own_version()}, or a release of "
+        f"{distribution or 'the package it comes from'} for {supported}.x, {older} than {version or 'the installed'}. "
+        "docs/adapter-contract.md lists which release drives which version.",
     )
+
+
+def _own_version() -> str:
+    try:
+        return metadata.version("phasewire")
+    except metadata.PackageNotFoundError:  # the source tree is on the path, and nothing is installed
+        return "this one"
 
 
 def _check_options(adapter_class: type[StrategyAdapter], args: tuple[object, ...], cfg: Mapping[str, object]) -> None:

@@ -416,8 +416,9 @@ def test_a_plug_in_for_the_peer_is_told_which_import_to_change_where_the_peer_is
         found("peer").load()
 
 
-def test_a_plug_in_for_a_later_contract_says_to_upgrade_phasewire(plugins: Path) -> None:
-    with pytest.raises(AdapterContractError, match=r"version 2\.0 .* drives 1\.x\. Upgrade phasewire"):
+def test_a_plug_in_for_a_later_contract_says_which_releases_fit(plugins: Path) -> None:
+    fit = r"phasewire that drives 2\.x, newer than 0\.1\.0, or a release of next-contract for 1\.x, older than 3\.1\."
+    with pytest.raises(AdapterContractError, match=rf"version 2\.0 .* drives 1\.x\. Install a release of {fit}"):
         found("nextcontract").load()
 
 
@@ -425,11 +426,12 @@ def adapter_of_version(version: object) -> type[StrategyAdapter]:
     return type("Versioned", (StrategyAdapter,), {"api_version": version})
 
 
-def test_a_class_for_an_earlier_contract_says_to_upgrade_the_plug_in() -> None:
+def test_a_class_for_an_earlier_contract_says_which_releases_fit() -> None:
     record = AdapterRecord(
         "old", "old:Adapter", distribution="old-adapters", version="1.0", given=adapter_of_version("0.9")
     )
-    with pytest.raises(AdapterContractError, match="Upgrade old-adapters"):
+    fit = r"drives 0\.x, older than 0\.1\.0, or a release of old-adapters for 1\.x, newer than 1\.0\."
+    with pytest.raises(AdapterContractError, match=fit):
         record.load()
 
 
