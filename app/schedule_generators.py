@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError, did_you_mean
 from phasewire.app.entry_points import EntryPointRegistry
 from phasewire.app.plugin_record import PluginRecord
+from phasewire.app.schedule.generators.options import with_options
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.trust import TrustPolicy
 
@@ -152,10 +152,9 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
             ScheduleError: It fails, or gives something else than a schedule.
         """
         record = self.record_of(reference, where=where)
-        generator = record.load(where=where)
-        _check_options(generator, record, options, options_where)
+        generator = with_options(record.load(where=where), options, where=options_where)
         try:
-            made: object = generator(module, names, **options)
+            made: object = generator(module, names)
         except PhasewireError:
             raise
         except Exception as error:
@@ -171,21 +170,3 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
                 remedy="Name another generator, or let it return Schedule.from_mapping(...).",
             )
         return made
-
-
-def _check_options(
-    generator: Callable[..., object], record: GeneratorRecord, options: Mapping[str, object], where: str
-) -> None:
-    signature = inspect.signature(generator)
-    try:
-        signature.bind(None, None, **options)
-    except TypeError as error:
-        known = [each.name for each in signature.parameters.values() if each.kind is each.KEYWORD_ONLY]
-        unknown = next((name for name in options if name not in known), "")
-        listed = f"Its options are {', '.join(known)}." if known else "It takes no options."
-        raise ConfigError(
-            f"{record.description} does not take the options it was given: {error}. {listed} "
-            f"{did_you_mean(unknown, known)}".rstrip(),
-            where=where,
-            remedy="Give the options that it takes.",
-        ) from error

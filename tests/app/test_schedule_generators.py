@@ -10,7 +10,8 @@ import yaml
 
 from phasewire.adapters import StrategyAdapter
 from phasewire.app import ConfigError, FinetuningScheduler, FTSEarlyStopping, Schedule, ScheduleError
-from phasewire.app.schedule_generators import ModuleNames, ScheduleGenerators
+from phasewire.app.schedule.generators import SHIPPED_GENERATORS
+from phasewire.app.schedule_generators import NATIVE_GENERATORS, ModuleNames, ScheduleGenerators
 from phasewire.app.trust import TrustPolicy
 from plugin_packages import on_the_path
 from tuning import Notes, TunedModule, fit, make_trainer
@@ -69,6 +70,12 @@ def test_a_generator_of_ours_makes_the_schedule_that_is_trained(tmp_path: Path) 
     assert set(notes.epochs[-1].trainable) == {name for name, _ in TunedModule().named_parameters()}
     written = yaml.safe_load((tmp_path / "TunedModule_ft_schedule.yaml").read_text())
     assert list(written) == [0, 1]
+
+
+def test_every_generator_that_ships_can_be_named() -> None:
+    assert NATIVE_GENERATORS.keys() == SHIPPED_GENERATORS.keys()
+    for name, generator in SHIPPED_GENERATORS.items():
+        assert generate(name) == generator(module := TunedModule(), ModuleNames(module))
 
 
 def test_only_a_file_is_written_if_told_so(tmp_path: Path) -> None:
@@ -131,7 +138,7 @@ def test_what_makes_no_schedule_is_refused(
 
 
 def test_an_option_that_it_does_not_have_is_refused(installed: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there: .* 'frist'\. Its options are first\. Did you mean 'first'"):
+    with pytest.raises(ConfigError, match=r"there: .* halves has no option named 'frist'\. Did you mean 'first'"):
         generate("halves", frist=2)
 
 
