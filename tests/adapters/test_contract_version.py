@@ -10,6 +10,7 @@ import pytest
 
 from contract_table import Change, Table, changes, contract_table
 from phasewire.adapters import API_VERSION, ModelView, StrategyAdapter
+from phasewire.app.adapter_checks import RULES
 
 TABLES = Path(__file__).parent / "contract"
 RECORDED = sorted((path.stem for path in TABLES.glob("*.json")), key=lambda version: [*map(int, version.split("."))])
@@ -68,6 +69,11 @@ def test_the_page_of_the_contract_names_every_public_name(repository: Path) -> N
     named = set(re.findall(r"`(\w+)", page(repository)))
     public = {name for owner in (StrategyAdapter, ModelView) for name in vars(owner) if not name.startswith("_")}
     assert public - named == set()
+
+
+def test_the_page_of_the_contract_lists_every_rule_of_the_kit(repository: Path) -> None:
+    listed = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", page(repository).partition("## Checking")[2], re.MULTILINE)
+    assert listed == [(rule.name, rule.sentence) for rule in RULES]
 
 
 def test_the_change_log_begins_with_the_version_that_this_release_drives(repository: Path) -> None:

@@ -36,14 +36,18 @@ def test_imports_point_from_containers_to_app_to_adapters_only(repository: Path)
     assert found(wrong_way_imports, modules) == []
 
 
-def test_only_the_command_line_names_the_container_by_its_path(repository: Path) -> None:
+def test_only_the_command_line_and_the_test_kit_name_a_part_above_them_by_its_path(repository: Path) -> None:
     named = {
         (module.name, path)
         for module in source_modules(repository)
         for path, _ in imports_by_path(module)
-        if path.startswith("phasewire.")
+        if path.startswith(("phasewire.app", "phasewire.containers"))
     }
-    assert named == {("phasewire.app.commands.wiring", "phasewire.containers:Container")}
+    assert named == {
+        ("phasewire.adapters.testing", "phasewire.app.adapter_checks:checker_for"),
+        ("phasewire.adapters.testing", "phasewire.app.adapter_checks:rule_names"),
+        ("phasewire.app.commands.wiring", "phasewire.containers:Container"),
+    }
 
 
 @pytest.mark.parametrize("check", PRIVATE_NAME_CHECKS)

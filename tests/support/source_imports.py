@@ -10,7 +10,7 @@ from pathlib import Path
 
 LAYERS = ("adapters", "app", "containers")
 FOREIGN_PACKAGES = ("lightning", "torch", "lightning_fabric", "pytorch_lightning")
-IMPORTERS = frozenset({"__import__", "import_attribute", "import_module"})
+IMPORTERS = frozenset({"__import__", "import_attribute", "import_module", "resolve_name"})
 
 
 @dataclass(frozen=True)
