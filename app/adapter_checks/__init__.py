@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from phasewire.app.adapter_checks.rule import BrokenRuleError, NotChecked, Rule
 from phasewire.app.adapter_checks.run import RULES, Checker, Outcome, State, checker_for, rule_named, rule_names
-from phasewire.app.adapter_checks.subject import Subject, record_of
+from phasewire.app.adapter_checks.subject import Subject
 
 __all__ = [
     "RULES",
@@ -19,7 +19,6 @@ __all__ = [
     "State",
     "Subject",
     "checker_for",
-    "record_of",
     "rule_named",
     "rule_names",
 ]

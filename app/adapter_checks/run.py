@@ -10,8 +10,8 @@ from typing import Final
 from phasewire.adapters.errors import ConfigError
 from phasewire.app.adapter_checks import checkpoints, fits, loading, names
 from phasewire.app.adapter_checks.rule import BrokenRuleError, NotChecked, Rule
-from phasewire.app.adapter_checks.subject import Subject, record_of
-from phasewire.app.discovery import DiscoveryService
+from phasewire.app.adapter_checks.subject import Subject
+from phasewire.app.resolver import AdapterResolver
 
 __all__ = ["RULES", "Checker", "Outcome", "State", "checker_for", "rule_named", "rule_names"]
 
@@ -79,7 +79,7 @@ def checker_for(
     Raises:
         AdapterNotFoundError: Nothing has that name.
     """
-    return Checker(Subject(record_of(reference, DiscoveryService()), cfg, make_module))
+    return Checker(Subject(AdapterResolver().record_of(reference, where="the contract kit"), cfg, make_module))
 
 
 class Checker:

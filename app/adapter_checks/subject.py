@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 
-from phasewire.adapters.errors import AdapterNotFoundError, ConfigError, did_you_mean
+from phasewire.adapters.errors import ConfigError
 from phasewire.app.adapter_checks.rule import NotChecked
 from phasewire.app.adapter_checks.sample import SampleModule
 from phasewire.app.adapter_checks.torch_state import ImportReport, import_report
@@ -20,47 +20,9 @@ from phasewire.app.adapter_record import AdapterRecord
 from phasewire.app.schedule.files import load_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from phasewire.adapters.base import StrategyAdapter
 
-__all__ = ["Subject", "record_of"]
-
-
-class Directory(Protocol):
-    """What the kit needs of discovery."""
-
-    def names(self) -> Sequence[str]:
-        """List the names."""
-
-    def find(self, name: str) -> AdapterRecord | None:
-        """Look an adapter up by its name or ``name@distribution``."""
-
-
-def record_of(reference: str | type, directory: Directory) -> AdapterRecord:
-    """Find what is to be checked, without importing it.
-
-    Args:
-        reference: The name of an installed adapter, ``module:Class``, ``module.Class``, or the class.
-        directory: Where names are looked up.
-
-    Returns:
-        The record.
-
-    Raises:
-        AdapterNotFoundError: Nothing has that name.
-    """
-    if isinstance(reference, type):
-        return AdapterRecord.of_class(reference)
-    found = None if ":" in reference else directory.find(reference)
-    if found is not None:
-        return found
-    if ":" in reference or ("." in reference and "@" not in reference):
-        return AdapterRecord(name=reference, value=reference)
-    raise AdapterNotFoundError(
-        f"No adapter is called {reference!r}. {did_you_mean(reference, directory.names())}".strip(),
-        remedy="Install the package that offers it, or write 'module:Class'.",
-    )
+__all__ = ["Subject"]
 
 
 class Subject:

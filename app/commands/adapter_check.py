@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phasewire.app.commands.reporting import stdout_console
-from phasewire.app.commands.wiring import ConfigFiles, container_from, model_from_text
+from phasewire.app.commands.wiring import ConfigFiles, container_from, mapping_from_text, model_from_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,10 +41,10 @@ def check_adapter(
 
     Example: `phasewire adapters check my_adapter --cfg '{prefix: acme}'`
     """
-    from phasewire.app.adapter_checks import Checker, State, Subject, record_of
+    from phasewire.app.adapter_checks import Checker, State, Subject
 
-    options = _options(cfg)
-    record = record_of(adapter, container_from(config).discovery())
+    options = mapping_from_text(cfg, "--cfg")
+    record = container_from(config).resolver().record_of(adapter, where="phasewire adapters check")
     checker = Checker(Subject(record, options, None if model is None else model_from_text(model, None)))
     try:
         outcomes = list(checker.outcomes())
@@ -67,18 +67,3 @@ def _report(outcomes: Sequence[Outcome]) -> None:
     broken = sum(outcome.state is State.BROKEN for outcome in outcomes)
     unchecked = sum(outcome.state is State.NOT_CHECKED for outcome in outcomes)
     console.print(f"{len(outcomes)} rules: {broken} broken, {unchecked} not checked.", highlight=False)
-
-
-def _options(text: str | None) -> dict[str, object]:
-    from phasewire.adapters.errors import ConfigError
-    from phasewire.app.config_file import parse_yaml
-
-    try:
-        given = parse_yaml(text or "").mapping()
-    except ConfigError as error:
-        raise ConfigError(
-            error.problem,
-            where=", ".join(filter(None, ["--cfg", error.where])),
-            remedy="Give YAML or JSON such as '{prefix: acme}'.",
-        ) from error
-    return {str(name): value for name, value in given.items()}
