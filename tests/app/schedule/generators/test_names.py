@@ -6,7 +6,7 @@ from torch import nn
 
 from generated import Block, adapter_for, holding, names_in, thawed
 from phasewire.adapters import StrategyAdapter
-from phasewire.app.schedule.generators import per_block
+from phasewire.app.schedule.generators import pairs, per_block
 
 
 class Renaming(StrategyAdapter):
@@ -55,6 +55,25 @@ def test_a_pattern_takes_no_name_of_another_phase():
     assert "layers.1.extra" in params[-1]
     assert phases[-1] == ["layers.1.extra"]
     assert r"layers\.1\.up\..*" in params[1]
+
+
+def test_a_name_may_be_the_beginning_of_others():
+    params, phases = written(model(), lambda name: "layers.1" if name == "embed.weight" else name)
+
+    assert params[1] == [r"layers\.1\..*"]
+    assert phases[-1] == params[-1] == ["layers.1"]
+
+
+def test_a_pattern_takes_no_second_name_that_the_adapter_does_not_give():
+    module = model()
+    module.out = holding(first=nn.Linear(2, 2), second=nn.Linear(2, 2))
+    module.out.first.weight = module.embed.weight = nn.Parameter(torch.zeros(2, 2))
+
+    # The validator would warn of `out.first.weight`.
+    params, phases = written(module, lambda name: "tokens" if name == "embed.weight" else name)
+
+    assert params[0] == [r"out\.second\..*", "out.first.bias"]
+    assert phases[-1] == ["tokens"]
 
 
 def test_a_layer_whose_number_begins_like_that_of_another_is_kept_apart():
@@ -117,12 +136,20 @@ def test_a_tied_parameter_is_known_by_its_second_name_where_the_adapter_gives_no
 def test_a_schedule_for_compiled_blocks_fits_the_module_that_is_not_compiled():
     module = model()
     plain = thawed(per_block(module, adapter_for(module)), module)
+    module.embed = torch.compile(module.embed, backend="eager")
     for number, block in enumerate(module.layers):
         module.layers[number] = torch.compile(block, backend="eager")
 
     schedule = per_block(module, adapter_for(module))
 
-    assert [phase.params for phase in schedule.phases][1] == (r"layers\.1\..*",)
+    assert [phase.params for phase in schedule.phases][1:] == [
+        (r"layers\.1\..*",),
+        (r"layers\.0\..*",),
+        ("embed.weight",),
+    ]
+    assert [name for phase in pairs(module, adapter_for(module)).phases for name in phase.params] == list(
+        reversed([name for name, _ in model().named_parameters()])
+    )
     assert thawed(schedule, model()) == plain
     thawed(schedule, module)
 

@@ -61,6 +61,30 @@ def test_what_stands_between_two_blocks_belongs_to_the_one_before():
     assert parts["features.2"] == names_in(module, module.features[2], module.features[3])
 
 
+def test_between_two_blocks_no_name_counts():
+    module = holding(block1=Block(), patch_embed2=linear(), block2=Block(), out=linear())
+
+    assert found(module)["block1"] == names_in(module, module.block1, module.patch_embed2)
+
+
+def test_what_is_as_near_to_one_stack_as_to_the_next_belongs_to_the_block_before():
+    module = holding(down1=Block(), down2=Block(), middle=linear(), up1=Block(), up2=Block())
+
+    assert found(module)["down2"] == names_in(module, module.down2, module.middle)
+
+
+def test_a_module_may_show_others_its_parameters_differently():
+    class Secretive(nn.Linear):
+        def named_parameters(self, *arguments, **options):
+            return iter(())
+
+    layer = Secretive(2, 2)
+
+    [part] = find_structure(layer).parts
+
+    assert [id(parameter) for parameter in part.parameters] == [id(layer.weight), id(layer.bias)]
+
+
 def test_layers_of_a_list_may_be_of_several_classes():
     class OtherBlock(Block):
         pass
