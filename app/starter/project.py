@@ -96,7 +96,7 @@ def _publish(draft: Path, place: Path, folder: Path) -> None:
     moved: list[Path] = []
     try:
         for entry in sorted(draft.iterdir()):
-            moved.append(_moved(entry, place / entry.name, folder))
+            moved.append(_moved(entry, place / entry.name, folder))  # noqa: PERF401  # a part of it may be put back
     except BaseException:
         for target in moved:
             target.rename(draft / target.name)
