@@ -44,9 +44,11 @@ def test_only_the_command_line_and_the_test_kit_name_a_part_above_them_by_its_pa
         if path.startswith(("phasewire.app", "phasewire.containers"))
     }
     assert named == {
+        ("phasewire.adapters.testing", "phasewire.app.adapter_checks:ImportProber"),
         ("phasewire.adapters.testing", "phasewire.app.adapter_checks:checker_for"),
+        ("phasewire.adapters.testing", "phasewire.app.adapter_checks:checker_from_text"),
         ("phasewire.adapters.testing", "phasewire.app.adapter_checks:rule_names"),
-        ("phasewire.app.commands.wiring", "phasewire.containers:Container"),
+        ("phasewire.app.wired", "phasewire.containers:Container"),
     }
 
 

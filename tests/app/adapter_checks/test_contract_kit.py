@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
+import torch
 import typer
 from torch import nn
 from typer.testing import CliRunner
 
 from commands import run
-from phasewire.adapters import AdapterNotFoundError, ConfigError, StrategyAdapter
+from phasewire.adapters import AdapterLoadError, AdapterNotFoundError, ConfigError, StrategyAdapter
 from phasewire.adapters.pytest_plugin import pytest_collection_modifyitems
 from phasewire.adapters.testing import AdapterContract
-from phasewire.app.adapter_checks import RULES, State, checker_for
+from phasewire.app.adapter_checks import RULES, Checker, ImportProber, State, checker_for, rule_named
 from phasewire.app.commands.adapter_check import check_adapter
 from phasewire.app.commands.reporting import USER_ERROR_EXIT_CODE, ErrorReportingGroup
-from phasewire.app.discovery import DiscoveryService
 
 
 class Reversed(pl.LightningModule):
@@ -50,18 +52,14 @@ class TestBridgeWithAModelOfItsOwn(AdapterContract):
     ("name", "cfg"),
     [("AcmeNames", {"prefix": "tests"}), ("fiveline", {}), ("layerwise", {}), ("twin@twin-beta", {}), ("dotted", {})],
 )
-def test_the_good_plug_ins_keep_every_rule(name: str, cfg: dict, plugins: Path) -> None:
-    record = DiscoveryService().find(name)
-    assert record is not None
-    checker = checker_for(record.load(), cfg)
-    # An import in a process of its own takes seconds, and has its own tests.
-    rules = [rule for rule in RULES if rule.name != "leaves-torch-alone"]
-    assert {o.rule.name: o.message for o in checker.outcomes(rules) if o.state is not State.KEPT} == {}
+def test_the_good_plug_ins_keep_every_rule(name: str, cfg: dict, plugins: Path, prober: ImportProber) -> None:
+    checker = checker_for(name, cfg, prober=prober)
+    assert {o.rule.name: o.message for o in checker.outcomes() if o.state is not State.KEPT} == {}
     checker.close()
 
 
-def test_a_model_that_is_no_lightning_module_is_refused_by_what_it_is() -> None:
-    checker = checker_for(StrategyAdapter, make_module=lambda: nn.Linear(1, 1))
+def test_a_model_that_is_no_lightning_module_is_refused_by_what_it_is(prober: ImportProber) -> None:
+    checker = checker_for(StrategyAdapter, make_module=lambda: nn.Linear(1, 1), prober=prober)
     with pytest.raises(ConfigError, match="is a Linear, which is no LightningModule"):
         checker.verify("connects")
     checker.close()
@@ -70,6 +68,79 @@ def test_a_model_that_is_no_lightning_module_is_refused_by_what_it_is() -> None:
 def test_an_adapter_that_is_not_installed_is_refused_with_the_nearest_name(plugins: Path) -> None:
     with pytest.raises(AdapterNotFoundError, match="Did you mean 'fiveline'"):
         checker_for("fivelines")
+
+
+# -- a class that is given -------------------------------------------------------------------------------------------
+
+
+def states(checker: Checker, *names: str) -> list[State]:
+    outcomes = [checker.outcome(rule_named(name)) for name in names]
+    checker.close()
+    return [outcome.state for outcome in outcomes]
+
+
+def test_the_module_of_a_given_class_is_imported_elsewhere_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prober: ImportProber
+) -> None:
+    (tmp_path / "given_with_care.py").write_text(
+        "import torch\nfrom phasewire.adapters import StrategyAdapter\n"
+        "torch.set_float32_matmul_precision('high')\nclass Adapter(StrategyAdapter): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        module = importlib.import_module("given_with_care")
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    checker = checker_for(module.Adapter, prober=prober)
+    assert states(checker, "imports", "leaves-torch-alone") == [State.KEPT, State.BROKEN]
+
+
+@pytest.mark.parametrize("module", ["__main__", "no_such_module", "json.tool"])
+def test_what_another_process_cannot_import_is_not_called_kept_and_holds_nothing_else_back(
+    module: str, prober: ImportProber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A module that is another one there: a test module may well have the name of an installed one.
+    monkeypatch.setitem(sys.modules, "json.tool", ModuleType("json.tool"))
+    sys.modules["json.tool"].__file__ = __file__
+    checker = checker_for(type("Adapter", (StrategyAdapter,), {"__module__": module}), prober=prober)
+    assert states(checker, "imports", "leaves-torch-alone", "is-an-adapter", "connects") == [
+        State.NOT_CHECKED,
+        State.NOT_CHECKED,
+        State.KEPT,
+        State.KEPT,
+    ]
+
+
+# -- trust -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def denied(tmp_path: Path, plugins: Path) -> Iterator[Path]:
+    """A configuration that denies the plug-in ``slow``, none of whose code may run."""
+    config = tmp_path / "trust.yaml"
+    config.write_text("discovery: {deny: [slow-start]}\n")
+    yield config
+    assert not (tmp_path / "slow_start.log").exists()
+
+
+def test_the_command_runs_no_code_of_a_plug_in_that_is_denied(denied: Path) -> None:
+    result = check("slow", "--config", str(denied))
+    assert result.exit_code == USER_ERROR_EXIT_CODE
+    assert "may not be used: discovery.deny names it. None of its code has run." in result.stderr
+
+
+def test_the_base_class_runs_no_code_of_a_plug_in_that_is_denied(denied: Path, pytestconfig: pytest.Config) -> None:
+    contract = type("Denied", (AdapterContract,), {"adapter": "slow", "config_files": [denied]})
+    with pytest.raises(AdapterLoadError, match=r"discovery\.deny names it"):
+        contract().test_contract("imports", pytestconfig)
+
+
+def test_the_pytest_plug_in_runs_no_code_of_a_plug_in_that_is_denied(
+    denied: Path, request: pytest.FixtureRequest
+) -> None:
+    given = {"--phasewire-adapter": "slow", "--phasewire-config": [str(denied)]}
+    with pytest.raises(pytest.UsageError, match=r"discovery\.deny names it"):
+        pytest_collection_modifyitems(request.session, SimpleNamespace(getoption=given.get), [])
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
@@ -123,7 +194,18 @@ def test_the_pytest_plug_in_adds_a_test_for_every_rule_and_names_the_broken_one(
     (tmp_path / "careless.py").write_text(
         dedent(
             """
+            from pathlib import Path
+
+            import lightning.pytorch as pl
+            import torch
+
             from phasewire.adapters import StrategyAdapter
+
+            class Model(pl.LightningModule):
+                def __init__(self):
+                    super().__init__()
+                    self.body, self.head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+                    Path(__file__).with_name("made").touch()
 
             class Careless(StrategyAdapter):
                 def __init__(self, prefix, **cfg):
@@ -131,9 +213,13 @@ def test_the_pytest_plug_in_adds_a_test_for_every_rule_and_names_the_broken_one(
             """
         )
     )
-    output = run_pytest(
-        tmp_path, "--phasewire-adapter", "careless:Careless", "--phasewire-adapter-cfg", '{"prefix": 1}'
-    )
+    options = {
+        "--phasewire-adapter": "careless:Careless",
+        "--phasewire-adapter-cfg": "{prefix: 1}",
+        "--phasewire-adapter-model": "careless.Model",
+    }
+    output = run_pytest(tmp_path, *(word for option in options.items() for word in option))
+    assert (tmp_path / "made").exists()
     assert f"1 failed, {len(RULES) - 1} passed" in output
     assert "rule refuses-unknown-options: The option 'phasewire_check_no_such_option' was accepted." in output
 
@@ -157,8 +243,8 @@ def test_the_pytest_plug_in_imports_nothing_heavy_until_it_is_asked_for(tmp_path
     ("name", "options", "message"),
     [
         ("no_such_adapter", "{}", "No adapter is called 'no_such_adapter'"),
-        ("transformerbridge", "{", "is no JSON"),
-        ("transformerbridge", "[1]", r"must be a JSON object, and \[1\] is given"),
+        ("transformerbridge", "{", "--phasewire-adapter-cfg, line 1"),
+        ("transformerbridge", "[1]", "--phasewire-adapter-cfg.* mapping"),
     ],
 )
 def test_what_the_pytest_plug_in_cannot_use_is_a_usage_error(
