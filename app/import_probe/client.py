@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["ImportProber", "ImportReport"]
 
@@ -33,24 +33,20 @@ class ImportReport:
 
 
 class ImportProber:
-    """Imports modules in other processes, and remembers what came of it. Close it when done.
+    """Imports modules in other processes, and remembers what came of it. Close it when done."""
 
-    Args:
-        time_limit: Seconds until an import counts as one that does not end.
-    """
-
-    def __init__(self, time_limit: float = _TIME_LIMIT) -> None:
-        self._time_limit = time_limit
+    def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._reports: dict[tuple[str, ...], ImportReport] = {}
         # A file and not a pipe: nobody reads along, and a pipe that is full would stop the writer.
         self._said = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # close() closes it
 
-    def report(self, module_name: str) -> ImportReport:
+    def report(self, module_name: str, *, time_limit: float = _TIME_LIMIT) -> ImportReport:
         """Import a module in a new process, with the path of this one.
 
         Args:
             module_name: Its dotted name.
+            time_limit: Seconds until an import counts as one that does not end.
 
         Returns:
             What happened. A module that ends its process, in whatever way, is reported as failed.
@@ -58,7 +54,7 @@ class ImportProber:
         path = [folder or os.getcwd() for folder in sys.path]  # noqa: PTH109  # the path is text
         asked = (module_name, *path)
         if asked not in self._reports:
-            self._reports[asked] = self._ask({"module": module_name, "path": path, "seconds": self._time_limit})
+            self._reports[asked] = self._ask({"module": module_name, "path": path, "seconds": time_limit})
         return self._reports[asked]
 
     def close(self) -> None:
@@ -71,9 +67,10 @@ class ImportProber:
         self._said.seek(0)
         self._said.truncate()
         answer = _exchange(process, json.dumps(question))
-        told = json.loads(answer) if answer else {"code": process.wait()}
+        # Any: what JSON holds.
+        told: dict[str, Any] = json.loads(answer) if answer else {"code": process.wait()}
         if "late" in told:
-            return ImportReport(error=f"The import did not end within {self._time_limit:g} seconds.")
+            return ImportReport(error=f"The import did not end within {question['seconds']:g} seconds.")
         if "code" in told:
             self._said.seek(0)
             said = self._said.read().strip().splitlines()[-1:] or ["It said nothing."]

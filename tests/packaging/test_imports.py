@@ -115,7 +115,9 @@ def test_a_private_name_is_seen(check: Check, source: str, tmp_path: Path) -> No
     assert len(found(check, source_modules(tmp_path))) == 1
 
 
-@pytest.mark.parametrize("source", ["self._own", "super()._own()", "trainer.__class__", "for _ in range(3): ..."])
+@pytest.mark.parametrize(
+    "source", ["self._own", "super()._own()", "trainer.__class__", "for _ in range(3): ...", "os._exit(0)"]
+)
 def test_a_name_of_ones_own_is_not_seen(source: str, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "a.py").write_text(source)

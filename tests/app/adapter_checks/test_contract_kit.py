@@ -153,18 +153,59 @@ def check(*arguments: str):
     return CliRunner().invoke(app, ["check", *arguments])
 
 
-def test_the_command_shows_every_rule_kept_by_an_installed_plug_in(plugins: Path) -> None:
-    result = check("acmenames", "--cfg", "{prefix: tests}", "--model", f"{__name__}.Reversed")
+CARELESS = """
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+
+from phasewire.adapters import StrategyAdapter
+
+
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+        Path(__file__).with_name("made").touch()
+
+
+class Careless(StrategyAdapter):
+    def __init__(self, prefix, **cfg):
+        super().__init__()
+"""
+
+
+@pytest.fixture
+def careless(tmp_path: Path) -> Path:
+    """A folder with the module ``careless``: an adapter that breaks one rule, and a model that leaves a trace."""
+    (tmp_path / "careless.py").write_text(CARELESS)
+    return tmp_path
+
+
+def test_the_command_shows_every_rule_names_the_broken_one_and_fails(
+    careless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(careless)
+    result = check("careless:Careless", "--cfg", "{prefix: tests}", "--model", "careless.Model")
+    sys.modules.pop("careless")
     lines = result.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[:-1]] == [["kept", rule.name] for rule in RULES]
-    assert (lines[-1], result.exit_code) == (f"{len(RULES)} rules: 0 broken, 0 not checked.", 0)
+    broken = "refuses-unknown-options"
+    assert [line.split()[:2] for line in lines[:-1]] == [
+        ["broken" if rule.name == broken else "kept", rule.name] for rule in RULES
+    ]
+    assert f"rule {broken}: The option 'phasewire_check_no_such_option' was accepted." in result.stdout
+    assert (lines[-1], result.exit_code) == (f"{len(RULES)} rules: 1 broken, 0 not checked.", 1)
+    assert (careless / "made").exists()
 
 
-def test_the_command_names_the_rule_that_a_plug_in_breaks_and_fails(plugins: Path) -> None:
-    result = check("exits")
-    assert result.exit_code == 1
-    assert "rule imports: SystemExit: " in result.stdout
-    assert f"{len(RULES)} rules: 1 broken, {len(RULES) - 1} not checked." in result.stdout
+def test_an_adapter_that_ends_its_process_is_broken_and_nothing_else_of_it_is_checked(
+    plugins: Path, prober: ImportProber
+) -> None:
+    checker = checker_for("exits", prober=prober)
+    first, *others = checker.outcomes()
+    checker.close()
+    assert "rule imports: SystemExit: " in first.message
+    assert {outcome.state for outcome in others} == {State.NOT_CHECKED}
 
 
 @pytest.mark.parametrize(
@@ -190,36 +231,14 @@ def run_pytest(folder: Path, *arguments: str) -> str:
     return run(command, cwd=folder, timeout=120, check=False, env={"PYTHONPATH": str(folder)}).output
 
 
-def test_the_pytest_plug_in_adds_a_test_for_every_rule_and_names_the_broken_one(tmp_path: Path) -> None:
-    (tmp_path / "careless.py").write_text(
-        dedent(
-            """
-            from pathlib import Path
-
-            import lightning.pytorch as pl
-            import torch
-
-            from phasewire.adapters import StrategyAdapter
-
-            class Model(pl.LightningModule):
-                def __init__(self):
-                    super().__init__()
-                    self.body, self.head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
-                    Path(__file__).with_name("made").touch()
-
-            class Careless(StrategyAdapter):
-                def __init__(self, prefix, **cfg):
-                    super().__init__()
-            """
-        )
-    )
+def test_the_pytest_plug_in_adds_a_test_for_every_rule_and_names_the_broken_one(careless: Path) -> None:
     options = {
         "--phasewire-adapter": "careless:Careless",
         "--phasewire-adapter-cfg": "{prefix: 1}",
         "--phasewire-adapter-model": "careless.Model",
     }
-    output = run_pytest(tmp_path, *(word for option in options.items() for word in option))
-    assert (tmp_path / "made").exists()
+    output = run_pytest(careless, *(word for option in options.items() for word in option))
+    assert (careless / "made").exists()
     assert f"1 failed, {len(RULES) - 1} passed" in output
     assert "rule refuses-unknown-options: The option 'phasewire_check_no_such_option' was accepted." in output
 
