@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from commands import run
 from phasewire.adapters import AdapterLoadError, AdapterNotFoundError, ConfigError, StrategyAdapter
 from phasewire.adapters.pytest_plugin import pytest_collection_modifyitems
-from phasewire.adapters.testing import AdapterContract
+from phasewire.adapters.testing import AdapterContract, contract_checker_from_text
 from phasewire.app.adapter_checks import RULES, Checker, ImportProber, State, checker_for, rule_named
 from phasewire.app.commands.adapter_check import check_adapter
 from phasewire.app.commands.reporting import USER_ERROR_EXIT_CODE, ErrorReportingGroup
@@ -62,6 +62,14 @@ def test_a_model_that_is_no_lightning_module_is_refused_by_what_it_is(prober: Im
     checker = checker_for(StrategyAdapter, make_module=lambda: nn.Linear(1, 1), prober=prober)
     with pytest.raises(ConfigError, match="is a Linear, which is no LightningModule"):
         checker.verify("connects")
+    checker.close()
+
+
+@pytest.mark.parametrize("options", ["--", "--phasewire-adapter-"])
+def test_a_model_that_is_nowhere_is_refused_by_the_option_that_named_it(options: str) -> None:
+    checker = contract_checker_from_text("base_adapter:Any", model="no_such_package.Model", options=options)
+    with pytest.raises(ConfigError, match=f"^{options}model: There is no module 'no_such_package'"):
+        checker.subject.new_module()
     checker.close()
 
 
