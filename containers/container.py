@@ -13,6 +13,7 @@ from phasewire.app.run_parts import build_datamodule, build_model, build_trainer
 from phasewire.app.schedule.validate import ScheduleValidator
 from phasewire.app.schedule_generators import ScheduleGenerators
 from phasewire.app.settings_reader import SettingsReader
+from phasewire.app.transition_criteria import TransitionCriteria
 from phasewire.app.trust import TrustPolicy
 from phasewire.containers.configuration import YamlConfiguration
 from phasewire.containers.lazy_aggregate import LazyAggregate
@@ -41,6 +42,7 @@ class Container(containers.DeclarativeContainer):
     )
     discovery = providers.Factory(DiscoveryService, group=settings.provided.discovery.group, trust=trust)
     schedule_generators = providers.Factory(ScheduleGenerators, trust=trust)
+    transition_criteria = providers.Factory(TransitionCriteria, trust=trust)
     adapters = LazyAggregate(
         {
             "fsdp": providers.Factory(AdapterRecord("fsdp", NATIVE_ADAPTERS["fsdp"], native=True)),
@@ -78,10 +80,12 @@ class Container(containers.DeclarativeContainer):
         log_dir=settings.provided.scheduler.log_dir,
         schedule_generator=settings.provided.scheduler.schedule_generator,
         schedule_generator_cfg=settings.provided.scheduler.schedule_generator_cfg,
+        transition_criteria=settings.provided.scheduler.transition_criteria,
         resolver=resolver,
         validator=validator,
         translator=translator,
         schedule_generators=schedule_generators,
+        criteria=transition_criteria,
     )
 
     model = providers.Factory(build_model, settings, config)

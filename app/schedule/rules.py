@@ -96,10 +96,10 @@ def _refuse_missing_epochs(epochs: list[int], places: Places) -> None:
     missing = [depth for depth, epoch in enumerate(epochs) if epoch < 0]
     if missing:
         raise ScheduleError(
-            f"epoch_transitions_only is on, and {_phases(missing)} no max_transition_epoch.",
+            f"Epochs alone end phases, and {_phases(missing)} no max_transition_epoch.",
             where=places.phase(missing[0]),
-            remedy="Give every phase a max_transition_epoch, or let early stopping decide as well "
-            "(epoch_transitions_only=False).",
+            remedy="Give every phase a max_transition_epoch, or let early stopping decide as well: leave out "
+            "epoch_transitions_only, or name it in transition_criteria.",
         )
 
 
