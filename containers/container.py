@@ -7,6 +7,7 @@ from dependency_injector import containers, providers
 from phasewire.app.checkpoint import CheckpointTranslator
 from phasewire.app.discovery import NATIVE_ADAPTERS, AdapterRecord, DiscoveryService
 from phasewire.app.known_adapters import KnownAdapters
+from phasewire.app.model_views import ModelViews
 from phasewire.app.phases.scheduler import FinetuningScheduler
 from phasewire.app.resolver import AdapterResolver
 from phasewire.app.run_parts import build_datamodule, build_model, build_trainer
@@ -43,6 +44,7 @@ class Container(containers.DeclarativeContainer):
     discovery = providers.Factory(DiscoveryService, group=settings.provided.discovery.group, trust=trust)
     schedule_generators = providers.Factory(ScheduleGenerators, trust=trust)
     transition_criteria = providers.Factory(TransitionCriteria, trust=trust)
+    model_views = providers.Factory(ModelViews, trust=trust)
     adapters = LazyAggregate(
         {
             "fsdp": providers.Factory(AdapterRecord("fsdp", NATIVE_ADAPTERS["fsdp"], native=True)),
@@ -86,6 +88,7 @@ class Container(containers.DeclarativeContainer):
         translator=translator,
         schedule_generators=schedule_generators,
         criteria=transition_criteria,
+        model_views=model_views,
     )
 
     model = providers.Factory(build_model, settings, config)

@@ -15,6 +15,7 @@ from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag, uncompiled_name
+from phasewire.app.model_views import ModelViews
 from phasewire.app.phases.argument_types import Criteria, GivenSchedule, Options
 from phasewire.app.phases.companions import refuse_a_second
 from phasewire.app.phases.fit_session import FitSession, PlainSchedule
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.adapters.scheduler_handle import CheckpointIO
+    from phasewire.adapters.views import ModelView
     from phasewire.app.lightning_seams import StrategySeam
     from phasewire.app.phases.runner import PhaseRunner
 
@@ -80,6 +82,7 @@ class FinetuningScheduler(Callback):
         translator: Passes checkpoints through the adapter.
         schedule_generators: Finds the generator.
         criteria: Finds the transition criteria.
+        model_views: Finds the model view that an adapter names.
 
     Raises:
         ConfigError: A setting has a wrong type or value.
@@ -112,6 +115,7 @@ class FinetuningScheduler(Callback):
         translator: CheckpointTranslator | None = None,
         schedule_generators: ScheduleGenerators | None = None,
         criteria: TransitionCriteria | None = None,
+        model_views: ModelViews | None = None,
     ) -> None:
         super().__init__()
         self.settings = SchedulerSettings.checked(
@@ -141,6 +145,7 @@ class FinetuningScheduler(Callback):
         self._translator = translator or CheckpointTranslator()
         self._generators = schedule_generators or ScheduleGenerators()
         self._criteria = criteria or TransitionCriteria()
+        self._model_views = model_views or ModelViews()
         self._trainer: pl.Trainer | None = None
         self._adapter: StrategyAdapter | None = None
         self._seam: StrategySeam | None = None
@@ -279,6 +284,10 @@ class FinetuningScheduler(Callback):
     def default_schedule(self, names: Sequence[str]) -> PlainSchedule:
         """Give the default schedule for named parameters: two a phase, last ones first."""
         return generate_default(list(map(uncompiled_name, names))).to_dict()
+
+    def find_model_view(self, reference: str, *, where: str) -> type[ModelView]:
+        """Look a model view up, under the rules of trust."""
+        return self._model_views.record_of(reference, where=where).load(where=where)
 
     def validate_schedule(self) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives."""
