@@ -152,6 +152,7 @@ def plan_schedule(
         named_parameters,
         base_max_lr=settings.base_max_lr,
         epoch_transitions_only=not ends.others,
+        epochs_end_phases=ends.epochs,
         max_epochs=max_epochs,
         shared_names=shared_parameter_names(model),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -28,7 +28,6 @@ from phasewire.app.phases.schedule_source import (
 from phasewire.app.phases.state import PhaseState
 from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.schedule.model import Schedule
-from phasewire.app.schedule.problems import joined
 from phasewire.app.schedule.resolved import ResolvedSchedule
 from phasewire.app.schedule.validate import ScheduleValidator, shared_parameter_names
 
@@ -163,6 +162,7 @@ class FitSession:
             self._adapter.get_named_params_for_schedule_validation(),
             base_max_lr=self._settings.base_max_lr,
             epoch_transitions_only=self._criteria.are_all(EpochCriterion),
+            epochs_end_phases=self._criteria.uses(EpochCriterion),
             max_epochs=self._trainer.max_epochs,
             shared_names=shared_parameter_names(self._trainer.lightning_module),
         )
@@ -201,16 +201,10 @@ class FitSession:
             # An adapter that validates by itself leaves the plain schedule as it wants it trained.
             resolved = ResolvedSchedule.from_dict(self.plain_schedule, base_max_lr=self._settings.base_max_lr)
         resolved = with_reinit_settings(resolved, self._settings)
-        for warning in (*resolved.warnings, *self._unused_epochs(resolved)):
+        for warning in resolved.warnings:
             rank_zero_warn(warning)
         self.plain_schedule = resolved.to_dict()
         return resolved
-
-    def _unused_epochs(self, schedule: ResolvedSchedule) -> Iterator[str]:
-        depths = [depth for depth, phase in enumerate(schedule.phases) if phase.max_transition_epoch >= 0]
-        if depths and not self._criteria.uses(EpochCriterion):
-            phases = f"phase{'s' if len(depths) > 1 else ''} {joined(depths)}"
-            yield f"transition_criteria does not name 'epochs', so the max_transition_epoch of {phases} ends nothing."
 
     def _generate_schedule(self, folder: str) -> os.PathLike[str] | None:
         """Write a generated schedule: that of the generator in the settings, or else the adapter's."""

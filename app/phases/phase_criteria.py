@@ -209,7 +209,7 @@ class PhaseCriteria:
 
 
 def looks_at_epoch_end(trainer: pl.Trainer) -> bool:
-    """Tell when the metrics are complete: where Lightning's early stopping looks at them, too.
+    """Tell when the metrics are complete.
 
     Args:
         trainer: The Trainer.
@@ -217,7 +217,9 @@ def looks_at_epoch_end(trainer: pl.Trainer) -> bool:
     Returns:
         Whether at the end of each epoch; otherwise after each validation.
     """
-    once_an_epoch = trainer.val_check_interval == 1.0 and trainer.check_val_every_n_epoch == 1
+    interval = trainer.val_check_interval
+    # The number 1.0 means one epoch, and 1 means one batch.
+    once_an_epoch = isinstance(interval, float) and interval == 1.0 and trainer.check_val_every_n_epoch == 1
     return once_an_epoch or not trainer.enable_validation
 
 

@@ -175,6 +175,6 @@ def test_the_container_gives_the_views_and_their_trust(tmp_path: Path, installed
     with pytest.raises(AdapterLoadError, match=r"may not be used: discovery\.deny names it"):
         validate(tmp_path, container.scheduler())
 
-    replaced = ModelViews(native={"prefixed": "phasewire.adapters.views:CanonicalModelView"})
+    replaced = ModelViews(group="none", native={"prefixed": "phasewire.adapters.views:CanonicalModelView"})
     with container.model_views.override(providers.Object(replaced)):
         assert type(validate(tmp_path, container.scheduler())) is CanonicalModelView
