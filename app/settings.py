@@ -138,18 +138,18 @@ _Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
 class DiscoverySettings(_Section):
-    """Where adapters are looked for, and whose may be used."""
+    """Where adapters are looked for, and whose plug-ins may be used."""
 
     group: str = Field(default=DEFAULT_GROUP, min_length=1)
     """The entry-point group that plug-ins announce their adapters in."""
     enabled: bool = True
-    """Use the adapters of other packages at all."""
+    """Use the plug-ins of other packages at all."""
     allow: _Names | None = None
-    """The distributions whose adapters may be used; ``None`` for all."""
+    """The distributions whose plug-ins may be used; ``None`` for all."""
     deny: _Names = ()
-    """The distributions whose adapters may not be used, whatever ``allow`` says."""
+    """The distributions whose plug-ins may not be used, whatever ``allow`` says."""
     allow_paths: _Names | None = None
-    """The modules, with what is below them, that ``module:Class`` in a mapping may name; ``None`` for all."""
+    """The modules, with what is below them, that ``module:Class`` may name as a plug-in; ``None`` for all."""
 
 
 class ClassSpec(_Section):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,13 +88,17 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def run(folder: Path, *criteria: object, trust: TrustPolicy | None = None, max_epochs: int = 8) -> list[int]:
     """The phase of each epoch that is trained."""
-    notes = Notes()
     scheduler = FinetuningScheduler(
         SCHEDULE,
         restore_best=False,
         transition_criteria=list(criteria),
         criteria=TransitionCriteria(trust=trust),
     )
+    return run_of(scheduler, folder, max_epochs=max_epochs)
+
+
+def run_of(scheduler: FinetuningScheduler, folder: Path, max_epochs: int = 8) -> list[int]:
+    notes = Notes()
     fit(make_trainer(folder, scheduler, notes, max_epochs=max_epochs), TunedModule([1.0]))
     return notes.depths
 
@@ -193,6 +199,46 @@ def test_no_criterion_is_imported_by_a_run_that_names_none(tmp_path: Path, insta
     run(tmp_path, "epochs", {"plateau": {"window": 2}}, max_epochs=1)
 
     assert "acme_criteria" not in sys.modules
+
+
+def block_of(page: str, language: str, content: str) -> str:
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return next(block for block in blocks if content in block)
+
+
+def test_the_criterion_of_the_documentation_works_as_the_package_it_describes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    class LoggingBoth(TunedModule):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log("train_loss", loss.detach() * 0 + 1.0, on_epoch=True, on_step=False)
+            return loss
+
+    page = (repository / "docs" / "transition-criteria.md").read_text()
+    ((group, offers),) = tomllib.loads(block_of(page, "toml", "entry-points"))["project"]["entry-points"].items()
+    source = block_of(page, "python", "class Overfitting")
+    notes = Notes()
+    with distribution_on_the_path(
+        tmp_path / "site", monkeypatch, "acme-criteria", group, offers, {"acme_criteria": source}
+    ):
+        scheduler = FinetuningScheduler(SCHEDULE, restore_best=False, transition_criteria=["overfitting"])
+        # Worse by more than half in epoch 1 alone, and in epochs 3 and 4.
+        module = LoggingBoth([1.0, 1.6, 1.4, 1.6, 1.7, 1.0])
+        fit(make_trainer(tmp_path, scheduler, notes, max_epochs=7), module)
+
+    assert notes.depths == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_the_configuration_of_the_documentation_ends_a_flat_phase_after_its_window(
+    repository: Path, tmp_path: Path
+) -> None:
+    page = (repository / "docs" / "transition-criteria.md").read_text()
+    (tmp_path / "config.yaml").write_text(block_of(page, "yaml", "plateau"))
+    container = Container()
+    container.config.from_yaml(tmp_path / "config.yaml")
+
+    assert run_of(container.scheduler(ft_schedule=SCHEDULE, restore_best=False), tmp_path) == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_one_that_takes_the_name_of_ours_does_not_replace_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
