@@ -114,8 +114,8 @@ class TransitionCriterion:
     def before_epoch(self, phase: PhaseProgress) -> bool:
         """Decide whether the epoch that begins belongs to the next phase.
 
-        Called on all processes while a further phase follows, except in the epoch in which a phase began. It may be
-        called more than once for an epoch, and changes nothing.
+        Called on all processes while a further phase follows, but not in the epoch, other than 0, in which the phase
+        began. It may be called more than once for an epoch, and changes nothing.
 
         Args:
             phase: Where the run stands.

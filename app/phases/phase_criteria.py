@@ -268,7 +268,8 @@ def _copied(value: object, path: str, among: tuple[type, ...] = (object,)) -> ob
     """Copy a state: a checkpoint may be written while training goes on."""
     if not isinstance(value, among):
         raise TypeError(f"{path} is {value!r}, which is no {among[0].__name__}")
-    if value is None or isinstance(value, bool | int | float | str):
+    # Subclasses, such as NumPy's float64, do not load with weights_only=True.
+    if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from dependency_injector import providers
 from lightning.pytorch.callbacks import EarlyStopping
@@ -382,6 +383,7 @@ def test_an_answer_that_is_no_truth_value_is_refused(tmp_path, hook, answer):
     [
         (7, r"state is 7, which is no dict"),
         ({"a": [1, {"b": {1, 2}}]}, r"state\['a'\]\[1\]\['b'\] is \{1, 2\}"),
+        ({"a": np.float64(0.5)}, r"state\['a'\] is np\.float64\(0\.5\)"),
         ({3: 4}, r"state is \{3: 4\}"),
     ],
 )
