@@ -96,7 +96,7 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
         """
         super().connect(fts_parent)
         if self._view_name is not None:
-            view_class = _view_class(fts_parent.find_model_view(self._view_name, where=_WHERE))
+            view_class = fts_parent.find_model_view(self._view_name, where=_WHERE)
             self._built_view = _built(view_class, self, self._view_cfg)
         self._mapping_is_built = False
         if isinstance(self._built_view, TLNamesModelView) and self.trainer.state.fn == TrainerFn.FITTING:

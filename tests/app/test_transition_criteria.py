@@ -48,6 +48,9 @@ def long(*, times: int):
 class Next(TransitionCriterion):
     api_version = "2.0"
 
+def newer():
+    return Next()
+
 class Unnumbered(TransitionCriterion):
     api_version = 1
 
@@ -67,7 +70,19 @@ def nothing():
 
 number = 7
 """
-OFFERS = ("Lasting", "long", "Next", "Unnumbered", "Failing", "Unbuildable", "Other", "nothing", "number", "missing")
+OFFERS = (
+    "Lasting",
+    "long",
+    "newer",
+    "Next",
+    "Unnumbered",
+    "Failing",
+    "Unbuildable",
+    "Other",
+    "nothing",
+    "number",
+    "missing",
+)
 SCHEDULE = {0: {"params": ["head.*"]}, 1: {"params": ["layers.1.*"]}}
 
 
@@ -143,6 +158,7 @@ def test_a_function_may_build_a_criterion(tmp_path: Path, installed: Path) -> No
         ("missing", CriterionError, r"'missing' of acme-criteria 1\.0 .* does not load\. .* has no 'missing'"),
         ("unbuildable", CriterionError, r"'unbuildable' of .* cannot be built: SystemExit: 3"),
         ("next", CriterionError, r"written for version 2\.0 of the contract of transition criteria, .* drives 1\.x"),
+        ("newer", CriterionError, r"'newer' of .* is written for version 2\.0 of the contract"),
         ("unnumbered", CriterionError, r"declares api_version = 1, which is no contract version"),
         ("no_such_module:Thing", CriterionError, r"There is no module 'no_such_module'"),
         ({"lasting": {"valdations": 2}}, ConfigError, r"takes no argument 'valdations'\. Did you mean 'validations'"),

@@ -8,11 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from dependency_injector import providers
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging
 
-from phasewire.adapters import ConfigError, CriterionError, ScheduleError, TransitionCriterion
+from phasewire.adapters import ConfigError, CriterionError, PhaseProgress, ScheduleError, TransitionCriterion
 from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app.phases.phase_criteria import PhaseCriteria
 from phasewire.app.phases.plateau import PlateauCriterion
 from phasewire.app.transition_criteria import TransitionCriteria
 from phasewire.containers import Container
@@ -126,7 +128,8 @@ def test_with_a_validation_every_second_epoch_the_window_fills_every_second_epoc
     assert notes.depths == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
 
 
-def test_without_validation_what_training_logs_is_looked_at_after_each_epoch(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"check_val_every_n_epoch": 2}])
+def test_without_validation_what_training_logs_is_looked_at_after_each_epoch(tmp_path, options):
     class TrainingOnly(TunedModule):
         def training_step(self, batch, batch_idx):
             loss = super().training_step(batch, batch_idx)
@@ -139,7 +142,7 @@ def test_without_validation_what_training_logs_is_looked_at_after_each_epoch(tmp
             NO_EPOCHS, restore_best=False, **by({"plateau": {**FLAT["plateau"], "monitor": "train_loss"}})
         ),
     )
-    fit(make_trainer(tmp_path, scheduler, notes, limit_val_batches=0, max_epochs=20), TrainingOnly())
+    fit(make_trainer(tmp_path, scheduler, notes, limit_val_batches=0, max_epochs=20, **options), TrainingOnly())
 
     assert notes.depths == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
@@ -151,9 +154,12 @@ def test_min_epochs_are_trained_though_the_last_phase_is_over(tmp_path):
 
 
 def test_the_sanity_check_fills_no_window(tmp_path):
-    notes, _ = train(tmp_path, settings=by(FLAT), module=TunedModule([1.0]), num_sanity_val_steps=1, max_epochs=3)
+    every_second_epoch = {"check_val_every_n_epoch": 2, "max_epochs": 5}
+    notes, _ = train(
+        tmp_path, settings=by(FLAT), module=TunedModule([1.0]), num_sanity_val_steps=1, **every_second_epoch
+    )
 
-    assert notes.depths == [0, 0, 1]
+    assert notes.depths == [0, 0, 0, 0, 1]
 
 
 def test_one_scheduler_begins_each_fit_anew(tmp_path):
@@ -215,6 +221,18 @@ def test_that_processes_may_disagree_about_the_metric_is_checked(tmp_path):
     train(tmp_path, settings={**by(FLAT), "custom_strategy_adapters": {"auto": Checking}}, max_epochs=2)
 
     assert Checking.seen == ["val_loss"]
+
+
+def test_averaging_that_waits_for_an_epoch_is_refused_where_no_epoch_ends_phases(tmp_path):
+    averaging = StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=10)
+    train(tmp_path / "epochs", averaging, schedule=EPOCHS, settings=by("epochs"), max_epochs=12)
+
+    schedule = {**EPOCHS, 2: NO_EPOCHS[2]}
+    with (
+        pytest.warns(UserWarning, match="ends nothing"),
+        pytest.raises(ConfigError, match=r"begins when early stopping or another criterion ends the phase before"),
+    ):
+        train(tmp_path, averaging, schedule=schedule, settings=by("plateau"), max_epochs=12)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -342,6 +360,53 @@ def test_a_criterion_is_told_of_phases_epochs_and_validations_in_their_order(tmp
         ("look", 2, 1, 2, True),
         ("look", 3, 1, 2, True),
     ]
+
+
+def test_a_criterion_that_has_ended_its_phase_is_not_asked_again(tmp_path):
+    class Once(TransitionCriterion):
+        asked: ClassVar[list[int]] = []
+
+        def after_validation(self, phase):
+            self.asked.append(phase.epoch)
+            return True
+
+    _, trainer = train(tmp_path, schedule={0: NO_EPOCHS[0]}, settings=by(Once), min_epochs=3)
+
+    assert trainer.current_epoch == 3
+    assert Once.asked == [0]
+
+
+class Never(TransitionCriterion):
+    """Sees no reason to end a phase; its state is a tensor that it changes in place."""
+
+    def __init__(self):
+        self.seen = torch.zeros(())
+
+    def after_validation(self, phase):
+        self.seen += 1
+        return False
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+
+def test_what_another_process_decides_stands_in_the_checkpoint_of_this_one():
+    criteria = PhaseCriteria([TransitionCriteria().build(Never, {}, where="here")])
+
+    criteria.look(PhaseProgress(None, 0, 1, 0, -1), lambda decision: not decision)
+
+    assert criteria.is_over
+    assert criteria.snapshot(0)[0]["over"] is True
+
+
+def test_a_state_that_is_being_written_does_not_change():
+    criteria = PhaseCriteria([TransitionCriteria().build(Never, {}, where="here")])
+    (stored,) = criteria.snapshot(0)
+
+    criteria.look(PhaseProgress(None, 0, 1, 0, -1), lambda decision: decision)
+
+    assert stored["state"]["seen"] == 0
+    assert criteria.snapshot(0)[0]["state"]["seen"] == 1
 
 
 class WithHook(TransitionCriterion):

@@ -23,7 +23,6 @@ class Counting(TransitionCriterion):
 
     def __init__(self, *, validations: int = 3) -> None:
         self.validations = validations
-        self.seen = torch.zeros(())
 
     def begin_phase(self, phase):
         self.seen = torch.zeros(())
@@ -157,6 +156,15 @@ def test_what_criteria_add_to_a_checkpoint_is_plain(whole):
         },
         {"name": "epochs", "distribution": "phasewire", "options": {}, "over": False, "state": {}},
     ]
+
+
+def test_a_run_that_a_criterion_ended_is_over_so_that_no_older_best_is_kept_for_it(tmp_path):
+    # The best comes last, while the checkpoint to resume from still named the one before.
+    falling = {"plateau": {"window": 2, "min_relative_slope": 0.5}}
+    run = replace(JOB, schedule={0: SCHEDULE[0]}, val_losses=(1.0, 0.9), criteria=[falling]).start(tmp_path)
+
+    assert run.trainer.should_stop
+    assert list(run.best_files()) == ["epoch=1-step=4.ckpt"]
 
 
 class Forgetful(Counting):
