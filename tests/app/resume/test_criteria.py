@@ -159,12 +159,13 @@ def test_what_criteria_add_to_a_checkpoint_is_plain(whole):
 
 
 def test_a_run_that_a_criterion_ended_is_over_so_that_no_older_best_is_kept_for_it(tmp_path):
-    # The best comes last, while the checkpoint to resume from still named the one before.
-    falling = {"plateau": {"window": 2, "min_relative_slope": 0.5}}
-    run = replace(JOB, schedule={0: SCHEDULE[0]}, val_losses=(1.0, 0.9), criteria=[falling]).start(tmp_path)
+    # The best comes last, while the checkpoint to resume from names the one before.
+    falling = {"plateau": {"window": 3, "min_relative_slope": 0.5}}
+    job = replace(JOB, schedule={0: SCHEDULE[0]}, val_losses=(1.0, 0.9, 0.8), criteria=[falling])
+    run = replace(job, recovery={"every_n_epochs": 2}).start(tmp_path)
 
-    assert run.trainer.should_stop
-    assert list(run.best_files()) == ["epoch=1-step=4.ckpt"]
+    assert run.newest().name == "epoch=1-step=4.ckpt"
+    assert list(run.best_files()) == ["epoch=2-step=6.ckpt"]
 
 
 class Forgetful(Counting):
