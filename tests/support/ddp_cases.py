@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
-from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from ddp_run import SCHEDULE, SplitModule
 from phasewire.adapters import StrategyAdapter
@@ -91,6 +90,18 @@ class Unsynchronised(SplitModule):
         self.log("score", float(-self.current_epoch - self.global_rank))
 
 
+class OptimizedByHand(SplitModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
 class Snapshots(Callback):
     """Notes depth and weights at the end of every epoch."""
 
@@ -120,7 +131,7 @@ def train(
         FinetuningScheduler(schedule or SCHEDULE, custom_strategy_adapters=adapters),
         FTSEarlyStopping("val_loss", patience=2),
         FTSCheckpoint(folder / "best", monitor="score", filename=filename),
-        ModelCheckpoint(folder / "all", every_n_train_steps=2, save_top_k=-1, filename="{step}"),
+        ModelCheckpoint(folder / "recovery", every_n_train_steps=2, save_top_k=-1, filename="{step}"),
         snapshots,
         *callbacks,
         strategy=strategy,
@@ -132,6 +143,8 @@ def train(
 
 
 def zero(**options: Any):
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # compiles as it is imported, and warns of that
+
     return lambda parameters: ZeroRedundancyOptimizer(parameters, torch.optim.SGD, lr=0.1, momentum=0.9, **options)
 
 
@@ -161,6 +174,9 @@ def main(folder: Path, checkpoint: Path) -> None:
         "plug-in": train(folder / "plug-in", "ddp", adapters=named),
         "unused parameters": train(folder / "unused", "ddp_find_unused_parameters_true"),
         "static graph": train(folder / "static", DDPStrategy(static_graph=True)),
+        "static graph, optimized by hand": train(
+            folder / "by-hand", DDPStrategy(static_graph=True), make_module=OptimizedByHand
+        ),
         "bucket views": train(folder / "views", DDPStrategy(gradient_as_bucket_view=True)),
         "small buckets": train(folder / "small", DDPStrategy(bucket_cap_mb=1e-5), reduced),
         "new optimizer": train(folder / "new", "ddp", schedule=WITH_NEW_ONES),
