@@ -77,6 +77,7 @@ class FitSession:
         self._catch_up = CatchUp()
         self._checked_monitors: set[str] = set()
         self._epoch_begun = -1
+        self._has_begun = False
 
     @property
     def runner(self) -> PhaseRunner | None:
@@ -223,6 +224,7 @@ class FitSession:
             PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
         runner, trainer = self.running(), self._trainer
+        self._has_begun = True
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
@@ -323,3 +325,15 @@ class FitSession:
         self._saved = state if state.begun else None
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
+        if self._has_begun and self._trainer.strategy.restore_checkpoint_after_setup:
+            self._resume_begun_fit(state, checkpoint)
+
+    def _resume_begun_fit(self, state: PhaseState, checkpoint: Mapping[str, Any]) -> None:
+        """Go to the phase of a checkpoint that the strategy reads after the fit has begun, and load the optimizer.
+
+        Lightning leaves the optimizer to such a strategy, which would load it before it has the groups.
+        """
+        if state.begun:
+            self.running().resume(state)
+            self._adapter.on_phase_thawed(state.depth)
+        self._trainer.strategy.load_optimizer_state_dict(checkpoint)

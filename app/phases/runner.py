@@ -62,7 +62,12 @@ class PhaseRunner:
         # Once: a schedule of 50,000 phases takes a second.
         self._state = PhaseState(schedule=record_of(schedule), versions=installed_versions())
         self._optimization = PhaseOptimization(
-            trainer, module, schedule, self._module_names, apply_lambdas=settings.apply_lambdas_new_pgs
+            trainer,
+            module,
+            schedule,
+            self._module_names,
+            adapter=adapter,
+            apply_lambdas=settings.apply_lambdas_new_pgs,
         )
 
     # -- what it knows -------------------------------------------------------------------------------------------
