@@ -1,27 +1,24 @@
-"""The adapter for ``FSDPStrategy`` (FSDP1): wraps a module so that phases and flat parameters agree, and keeps names."""
+"""The adapter for ``FSDPStrategy`` (FSDP1): wraps a module in line with its schedule, and keeps its names."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
-from torch.distributed.fsdp.wrap import CustomPolicy
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from phasewire.adapters import lightning_seams as seams
 from phasewire.adapters.base import StrategyAdapter
-from phasewire.adapters.errors import AdapterError, did_you_mean
+from phasewire.adapters.errors import AdapterError
 from phasewire.adapters.fsdp_checkpoints import FSDPCheckpoints
+from phasewire.adapters.fsdp_policy import ScheduledPolicy, checked_overrides, ignored_by, matched
 from phasewire.adapters.fsdp_units import (
     FlatParametersError,
     Phase,
     Unit,
-    has_no_forward,
     mended,
     planned_units,
     report,
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FSDPStrategyAdapter"]
 
-_OVERRIDES = "strategy_adapter_cfg, awp_overrides"
 _STRATEGY = "Trainer(strategy=...)"
 
 
@@ -60,7 +56,7 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
 
     def __init__(self, awp_overrides: Sequence[str] | None = None, **unknown: object) -> None:
         super().__init__(**unknown)
-        self.awp_overrides = _checked_overrides(awp_overrides)
+        self.awp_overrides = checked_overrides(awp_overrides)
         self.exec_ft_phase = self._thaw
         self._before_wrapping: dict[str, list[str]] = {}
         self._now: dict[str, str] = {}
@@ -164,6 +160,17 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
         self._learn_names()
         return [each for name in param_names for each in self._before_wrapping.get(name, [name])]
 
+    def recorded_module_name(self, name: str) -> str:
+        """Give the name of a part before the module was wrapped.
+
+        Args:
+            name: A name of ``pl_module.named_modules()``.
+
+        Returns:
+            The name without what wrappers put in.
+        """
+        return seams.name_before_wrapping(name)
+
     def names_of_recorded(self, recorded: Sequence[str]) -> list[str]:
         """Give the names of now.
 
@@ -206,7 +213,7 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
     def _is_wrapped_by_user(self) -> bool:
         """Whether Lightning will wrap nothing: a part is wrapped, or the module says that it does it itself."""
         return is_overridden("configure_sharded_model", self.pl_module) or any(
-            isinstance(part, FSDP) for part in self.pl_module.modules()
+            isinstance(part, FullyShardedDataParallel) for part in self.pl_module.modules()
         )
 
     def _check_wrapping_of_user(self) -> None:
@@ -216,7 +223,7 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
                 "awp_overrides have no effect: the module wraps parts of itself, so that is left as it is. Wrap the "
                 "parts in configure_model."
             )
-        phase_of = self._phases()
+        phase_of = self._phases_before_wrapping()
         self._require_units(units, phase_of)
         mixed = [unit for unit in units if len(unit.by_phase(phase_of)) > 1]
         if mixed:
@@ -237,7 +244,7 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
     def _plan_wrapping(self) -> None:
         self._put_policy_back()
         module, options = self.pl_module, self._fsdp.kwargs
-        ignored_modules, ignored = _ignored(options)
+        ignored_modules, ignored = ignored_by(options)
         policy = options.get("auto_wrap_policy")
         parts = dict(module.named_modules())
         name_of = {id(part): name for name, part in parts.items()}
@@ -245,14 +252,14 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
         if policy is not None:
             found = seams.auto_wrapped(module, policy, ignored_modules=ignored_modules, ignored_parameters=ignored)
             chosen = {name_of[id(part)]: kwargs for part, kwargs in found.items()}
-        for name in _matched(self.awp_overrides, parts):
+        for name in matched(self.awp_overrides, module):
             chosen.setdefault(name, {})
-        self._check_plan(set(chosen), ignored)
+        self._check_plan(set(chosen), ignored, self._phases())
         if chosen:
-            options["auto_wrap_policy"] = _ScheduledPolicy(module, chosen, policy)
+            options["auto_wrap_policy"] = ScheduledPolicy(module, chosen, policy)
 
-    def _check_plan(self, chosen: set[str], ignored: Sequence[Parameter]) -> None:
-        module, phase_of = self.pl_module, self._phases()
+    def _check_plan(self, chosen: set[str], ignored: Sequence[Parameter], phase_of: Mapping[str, Phase]) -> None:
+        module = self.pl_module
         by_precision = seams.wrapped_apart_for_precision(self._fsdp)
         apart = chosen | {
             name for name, part in module.named_modules() if chosen and by_precision and isinstance(part, by_precision)
@@ -271,6 +278,7 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
         overrides, left = mended(module, apart, ignored, phase_of)
         remedies = []
         if overrides:
+            overrides = list(dict.fromkeys(map(seams.name_before_wrapping, overrides)))
             wanted = [*self.awp_overrides, *overrides]
             remedies.append(f"Set strategy_adapter_cfg={{'awp_overrides': {wanted!r}}}.")
         if left:
@@ -296,24 +304,28 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
         )
 
     def _phases(self) -> dict[str, Phase]:
-        """Tell which phase trains a parameter, by its name before wrapping; those that never train are left out."""
-        known, held = self._now, self._before_wrapping
+        """Tell which phase trains a parameter, by its name of now; those that never train are left out."""
+        return {
+            name: depth
+            for depth, phase in self.fts_handle.ft_schedule.items()
+            if depth <= self.fts_handle.max_depth
+            for name in self.fts_optim_inspect(list(phase["params"]))
+        }
+
+    def _phases_before_wrapping(self) -> dict[str, Phase]:
+        """Do the same by names before wrapping: one of a flat parameter does not tell which of its own a phase wants."""
+        self._learn_names()
+        known = self._now
         try:
-            # Names of flat parameters would not tell which of theirs a phase wants.
-            self._now, self._before_wrapping = {}, {}
-            return {
-                name: depth
-                for depth, phase in self.fts_handle.ft_schedule.items()
-                if depth <= self.fts_handle.max_depth
-                for name in self.fts_optim_inspect(list(phase["params"]))
-            }
+            self._now = {}
+            return self._phases()
         finally:
-            self._now, self._before_wrapping = known, held
+            self._now = known
 
     def _put_policy_back(self) -> None:
         # After a fit that failed it is that of another adapter.
         policy = self._fsdp.kwargs.get("auto_wrap_policy")
-        if isinstance(policy, _ScheduledPolicy):
+        if isinstance(policy, ScheduledPolicy):
             del self._fsdp.kwargs["auto_wrap_policy"]
             if policy.of_user is not None:
                 self._fsdp.kwargs["auto_wrap_policy"] = policy.of_user
@@ -333,71 +345,3 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
         )
         seams.forget_post_backward_hooks(self._model)
         return thawed
-
-
-def _checked_overrides(given: Sequence[str] | None) -> tuple[str, ...]:
-    # The annotation promises a list of text; YAML and dicts hold whatever was written.
-    value: object = () if given is None else given
-    if isinstance(value, str):
-        value = (value,)
-    if not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
-        raise AdapterError(
-            f"{given!r} is no list of names of modules.", where=_OVERRIDES, remedy="Write a list of text."
-        )
-    for each in value:
-        try:
-            re.compile(each)
-        except re.error as error:
-            raise AdapterError(
-                f"{each!r} is neither the name of a module nor a regular expression ({error}).",
-                where=_OVERRIDES,
-                remedy="Correct it.",
-            ) from error
-    return tuple(value)
-
-
-def _matched(overrides: Sequence[str], parts: Mapping[str, Module]) -> Iterator[str]:
-    """Give the names that are meant by overrides: a name means itself, and an expression all whole names it matches."""
-    for override in overrides:
-        names = [override] if override in parts else [name for name in parts if name and re.fullmatch(override, name)]
-        if not names:
-            raise AdapterError(
-                f"{override!r} names no module. {did_you_mean(override, filter(None, parts))}".rstrip(),
-                where=_OVERRIDES,
-                remedy="Write the name of a module (not of a parameter), or a regular expression for whole names.",
-            )
-        for name in names:
-            if has_no_forward(parts[name]):
-                if override == name:
-                    raise AdapterError(
-                        f"{name!r} is a {type(parts[name]).__name__}, which is never called, so FSDP could not gather "
-                        "its parameters.",
-                        where=_OVERRIDES,
-                        remedy=f"Name what is in it, such as '{name}\\.[^.]+'.",
-                    )
-                continue
-            yield name
-
-
-# Any, here and below: the options of FullyShardedDataParallel have many types.
-def _ignored(options: Mapping[str, Any]) -> tuple[list[Module], list[Parameter]]:
-    given = [*(options.get("ignored_modules") or ()), *(options.get("ignored_states") or ())]
-    modules = [part for each in given if isinstance(each, torch.nn.Module) for part in each.modules()]
-    parameters = [each for each in given if isinstance(each, torch.nn.Parameter)]
-    return modules, parameters + [each for part in modules for each in part.parameters(recurse=False)]
-
-
-class _ScheduledPolicy(CustomPolicy):
-    """Wraps the named parts; they are looked up when the first is asked for, because SyncBatchNorm replaces some."""
-
-    def __init__(self, module: Module, chosen: Mapping[str, dict[str, Any]], of_user: Any) -> None:  # noqa: ANN401
-        super().__init__(self._options_of)
-        self.of_user = of_user
-        self._module = module
-        self._chosen = chosen
-        self._targets: dict[int, dict[str, Any]] = {}
-
-    def _options_of(self, part: Module) -> bool | dict[str, Any]:
-        if not self._targets:
-            self._targets = {id(self._module.get_submodule(name)): options for name, options in self._chosen.items()}
-        return self._targets.get(id(part)) or id(part) in self._targets

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.distributed.checkpoint import FileSystemReader, load
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.optimizer import load_sharded_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.fsdp import (
     FullOptimStateDictConfig,
     FullStateDictConfig,
+    FullyShardedDataParallel,
     ShardedOptimStateDictConfig,
     ShardedStateDictConfig,
     StateDictType,
 )
-from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from phasewire.adapters import lightning_seams as seams
 from phasewire.adapters.errors import CheckpointError
@@ -94,9 +95,13 @@ class FSDPCheckpoints(ShardedCheckpoints):
         Returns:
             Its state by the names of parameters; empty on other ranks, where it is whole.
         """
-        with self._sharded() if seams.saves_shards(self._fsdp) else self._full(on_all_ranks=False):
-            state: dict[str, Any] = FSDP.optim_state_dict(self._wrapped, optimizer)
-            return state
+        kind = self._sharded() if seams.saves_shards(self._fsdp) else self._full(on_all_ranks=False)
+        with kind, self._without_a_state_yet(optimizer):
+            state: dict[str, Any] = FullyShardedDataParallel.optim_state_dict(self._wrapped, optimizer)
+        # The parameters of a flat one share its step count, which an optimizer that keeps them whole would advance
+        # once for each.
+        of_parameters = {name: _unshared(values) for name, values in state.get("state", {}).items()}
+        return {**state, "state": of_parameters} if state else state
 
     def load_optimizer_states(self, checkpoint: dict[str, Any], names_of_groups: Sequence[Sequence[str]]) -> None:
         """Load the state of the optimizer from the checkpoint that was read last.
@@ -130,7 +135,30 @@ class FSDPCheckpoints(ShardedCheckpoints):
 
     def _load_into(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         state.setdefault("state", {})  # an optimizer without any leaves nothing in shards
-        optimizer.load_state_dict(FSDP.optim_state_dict_to_load(self._wrapped, optimizer, state))
+        optimizer.load_state_dict(FullyShardedDataParallel.optim_state_dict_to_load(self._wrapped, optimizer, state))
+
+    @contextmanager
+    def _without_a_state_yet(self, optimizer: Optimizer) -> Iterator[None]:
+        """Let parameters that have not been stepped pass as frozen: they are, as far as the state goes.
+
+        torch 2.13 demands a state of every trainable parameter that stands in a unit with one that has a state
+        (_optim_utils.py, _convert_state_with_orig_params). What was just thawed has none, on whatever rank it is.
+        """
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        has_state = torch.tensor([parameter in optimizer.state for parameter in parameters], dtype=torch.int32)
+        has_state = self._fsdp.reduce(has_state.to(self._fsdp.root_device), reduce_op="sum")
+        stateless = [
+            parameter
+            for parameter, ranks in zip(parameters, has_state.tolist(), strict=True)
+            if not ranks and parameter.requires_grad
+        ]
+        for parameter in stateless:
+            parameter.requires_grad = False
+        try:
+            yield
+        finally:
+            for parameter in stateless:
+                parameter.requires_grad = True
 
     @property
     def _wrapped(self) -> Module:
@@ -142,7 +170,7 @@ class FSDPCheckpoints(ShardedCheckpoints):
     def _full(self, *, on_all_ranks: bool) -> AbstractContextManager[Any]:
         # torch 2.13 fails to offload to the CPU what is there already.
         offload = self._fsdp.root_device.type != "cpu"
-        return FSDP.state_dict_type(
+        return FullyShardedDataParallel.state_dict_type(
             self._wrapped,
             StateDictType.FULL_STATE_DICT,
             FullStateDictConfig(offload_to_cpu=offload, rank0_only=not on_all_ranks),
@@ -150,12 +178,19 @@ class FSDPCheckpoints(ShardedCheckpoints):
         )
 
     def _sharded(self) -> AbstractContextManager[Any]:
-        return FSDP.state_dict_type(
+        return FullyShardedDataParallel.state_dict_type(
             self._wrapped,
             StateDictType.SHARDED_STATE_DICT,
             ShardedStateDictConfig(offload_to_cpu=True),
             ShardedOptimStateDictConfig(offload_to_cpu=True),
         )
+
+
+def _unshared(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.clone() if isinstance(value, torch.Tensor) and value.dim() == 0 else value
+        for key, value in values.items()
+    }
 
 
 def _by_name(state: dict[str, Any], names_of_groups: Sequence[Sequence[str]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ __all__ = ["FlatParametersError", "Unit", "has_no_forward", "mended", "planned_u
 
 _NEVER = None
 _SHOWN_NAMES = 3
+_ATTEMPTS = 8  # how many phases are tried as the one that stays
 
 #: The phase that trains a parameter; ``None`` for one that stays frozen.
 Phase = int | None
@@ -120,8 +121,8 @@ def mended(
         phases = unit.by_phase(phase_of)
         if len(phases) > 1:
             by_size = sorted(phases, key=lambda phase: -len(phases[phase]))
-            attempts = (search.split(unit.name, keep) for keep in by_size)
-            found += min(attempts, key=lambda names: (search.mixed_with(names), len(names)))
+            attempts = [search.split(unit.name, keep) for keep in by_size[:_ATTEMPTS]]
+            found += min(attempts, key=search.cost)
     found = list(dict.fromkeys(found))
     left = [unit for unit in planned_units(module, {*apart, *found}, ignored) if len(unit.by_phase(phase_of)) > 1]
     return found, left
@@ -175,10 +176,11 @@ class _Search:
         own = self._own_phases(part, unit)
         return self._split(part, unit, next(iter(own)) if own else keep)
 
-    def mixed_with(self, found: Collection[str]) -> int:
-        """Count the units that are still mixed when some parts are wrapped apart as well."""
-        units = planned_units(self._module, {*self._apart, *found}, self._ignored)
-        return sum(len(unit.by_phase(self._phase_of)) > 1 for unit in units)
+    def cost(self, found: Iterable[str]) -> tuple[int, int]:
+        """Count the units that are still mixed when some parts are wrapped apart as well, and those parts."""
+        parts = {*self._apart, *found}
+        units = planned_units(self._module, parts, self._ignored)
+        return sum(len(unit.by_phase(self._phase_of)) > 1 for unit in units), len(parts)
 
     def _split(self, part: Module, name: str, keep: Phase) -> list[str]:
         found: list[str] = []

@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from lightning.fabric.strategies import fsdp as fabric_fsdp
-from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.distributed.fsdp import FullyShardedDataParallel, wrap
 from torch.distributed.fsdp import _common_utils as fsdp_names
-from torch.distributed.fsdp import wrap
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import FSDPStrategy
@@ -32,7 +31,7 @@ __all__ = [
 
 #: The file of a folder of shards that holds all but weights and optimizer state. Lightning's
 #: ``lightning.fabric.strategies.fsdp._METADATA_FILENAME``: no public name tells it.
-SHARDS_METADATA: Final[str] = fabric_fsdp._METADATA_FILENAME
+SHARDS_METADATA: Final[str] = fabric_fsdp._METADATA_FILENAME  # type: ignore[attr-defined]  # it is imported there
 
 
 def saves_shards(strategy: FSDPStrategy) -> bool:
@@ -77,7 +76,7 @@ def flat_parameters(model: Module) -> Iterator[tuple[str, Parameter, list[str]]]
         The name of the part before wrapping, its flat parameter, and the names of the parameters in it, in its order.
     """
     for name, part in model.named_modules():
-        handle = part._handle if isinstance(part, FSDP) else None
+        handle = part._handle if isinstance(part, FullyShardedDataParallel) else None
         if handle is not None:
             unit = name_before_wrapping(name)
             inner = [name_before_wrapping(each) for each in handle.flat_param._fqns]

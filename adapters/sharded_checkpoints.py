@@ -69,6 +69,17 @@ class ShardedCheckpoints(ABC):
         """
 
     @abstractmethod
+    def recorded_module_name(self, name: str) -> str:
+        """Give the name of a part before the module was wrapped.
+
+        Args:
+            name: A name of ``pl_module.named_modules()``.
+
+        Returns:
+            The name without what wrappers put in.
+        """
+
+    @abstractmethod
     def names_of_recorded(self, recorded: Sequence[str]) -> list[str]:
         """Give the names of now for those in a checkpoint; the inverse of :meth:`recorded_names`.
 

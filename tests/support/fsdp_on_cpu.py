@@ -18,8 +18,13 @@ from unittest.mock import patch
 
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
-from torch.distributed.fsdp import FullOptimStateDictConfig, FullStateDictConfig, StateDictType, _init_utils
-from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.distributed.fsdp import (
+    FullOptimStateDictConfig,
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+    _init_utils,
+)
 
 
 class CPUFSDPStrategy(FSDPStrategy):
@@ -35,7 +40,7 @@ def fsdp_on_cpu() -> Iterator[None]:
         return own(state, module, ignored_params, torch.device("cpu") if device_id is None else device_id)
 
     def full_context(module: Any, world_size: int, rank0_only: bool = True) -> Any:
-        return FSDP.state_dict_type(
+        return FullyShardedDataParallel.state_dict_type(
             module,
             StateDictType.FULL_STATE_DICT,
             FullStateDictConfig(offload_to_cpu=False, rank0_only=rank0_only),
@@ -44,9 +49,11 @@ def fsdp_on_cpu() -> Iterator[None]:
 
     holders = [module for module in list(sys.modules.values()) if hasattr(module, "_get_full_state_dict_context")]
     users = [module for module in list(sys.modules.values()) if vars(module).get("_init_device_handle") is own]
-    with _all_patched(users, _init_device_handle=init_device_handle):
-        with _all_patched(holders, _get_full_state_dict_context=full_context):
-            yield
+    with (
+        _all_patched(users, _init_device_handle=init_device_handle),
+        _all_patched(holders, _get_full_state_dict_context=full_context),
+    ):
+        yield
 
 
 @contextmanager
