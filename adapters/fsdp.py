@@ -313,7 +313,7 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
         }
 
     def _phases_before_wrapping(self) -> dict[str, Phase]:
-        """Do the same by names before wrapping: one of a flat parameter does not tell which of its own a phase wants."""
+        """Do the same by names before wrapping: that of a flat parameter would not tell which of its own are meant."""
         self._learn_names()
         known = self._now
         try:

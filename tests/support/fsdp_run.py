@@ -1,0 +1,421 @@
+"""Trains phases under FSDP in two processes in many ways, and compares with one process: ``python fsdp_run.py FOLDER``.
+
+Rank 0 leaves ``results.json``: what every scene found, by its name. The checkpoints of the scenes stay in the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import wrap
+
+from fsdp_on_cpu import CPUFSDPStrategy, in_two_processes
+from phasewire.adapters import FSDPStrategyAdapter
+from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from tuning import Batches, TunedModule, fit, make_trainer
+
+SCHEDULE: dict[int, dict[str, Any]] = {
+    0: {"params": ["head.*"], "max_transition_epoch": 1},
+    1: {"params": ["layers.1.*"], "lr": 0.05, "max_transition_epoch": 3},
+    2: {"params": ["layers.0.*"], "lr": 0.02},
+}
+EPOCHS = 5
+#: The best epochs are 0, to which phase 1 goes back, and 1, in the middle of phase 1.
+SCORES = [2.0, 1.0, 3.0, 4.0, 5.0]
+REINIT = {
+    0: SCHEDULE[0],
+    1: SCHEDULE[1]
+    | {"new_optimizer": {"optimizer_init": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}}},
+    2: SCHEDULE[2]
+    | {
+        "new_lr_scheduler": {
+            "lr_scheduler_init": {
+                "class_path": "torch.optim.lr_scheduler.StepLR",
+                "init_args": {"step_size": 1, "gamma": 0.5},
+            },
+            "pl_lrs_cfg": {"interval": "epoch", "frequency": 1},
+        }
+    },
+}
+Weights = Mapping[str, Tensor]
+
+
+class SplitModule(TunedModule):
+    """Every rank trains its own rows of the batch; together they train what one process would."""
+
+    def __init__(self, optimizer=None, whole_validation: bool = False) -> None:
+        super().__init__(optimizer=optimizer or adamw)
+        self.layers[2] = nn.Identity()
+        self.whole_validation = whole_validation
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step([part[self.global_rank :: self.trainer.world_size] for part in batch], batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        if self.whole_validation:
+            super().validation_step(batch, batch_idx)
+            return
+        # Rank 0's losses end a phase by patience; those of the other never would.
+        self.log("val_loss", float(self.current_epoch if self.global_rank == 0 else -self.current_epoch))
+        self.log("score", SCORES[self.current_epoch], sync_dist=True)
+
+
+class NoDecay(SplitModule):
+    no_decay = ("bias",)
+
+
+class WrapsChildren(SplitModule):
+    """Wraps three children directly under the module, with no unit around them."""
+
+    def configure_model(self) -> None:
+        if not isinstance(self.head, FullyShardedDataParallel):
+            self.layers[0], self.layers[1] = wrap(self.layers[0]), wrap(self.layers[1])
+            self.head = wrap(self.head)
+
+
+class WrapsOne(SplitModule):
+    def configure_model(self) -> None:
+        if not isinstance(self.head, FullyShardedDataParallel):
+            self.head = wrap(self.head)
+
+
+class WrapsLayersTogether(SplitModule):
+    def configure_model(self) -> None:
+        if not isinstance(self.head, FullyShardedDataParallel):
+            self.layers, self.head = wrap(self.layers), wrap(self.head)
+
+
+class Prefixed(FSDPStrategyAdapter):
+    """A plug-in under which a schedule names parameters with a prefix."""
+
+    def get_named_params_for_schedule_validation(self):
+        own = super().get_named_params_for_schedule_validation()
+        return {f"my.{name}": parameter for name, parameter in own.items()}
+
+    def fts_optim_transform(self, orig_pl, inspect_only=False):
+        return super().fts_optim_transform([name.removeprefix("my.") for name in orig_pl], inspect_only)
+
+    def logical_param_translation(self, param_names):
+        return [f"my.{name}" for name in super().logical_param_translation(param_names)]
+
+
+class Watches(Callback):
+    """Keeps the whole weights that every epoch ends with, the phases, and the units that FSDP made."""
+
+    def __init__(self) -> None:
+        self.ends: list[Weights] = []
+        self.depths: list[int] = []
+        self.units: list[str] = []
+        self.module_is_wrapped = False
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            self.depths.append(trainer.callbacks[0].curr_depth)
+            self.units = [
+                plain(name) for name, part in pl_module.named_modules() if isinstance(part, FullyShardedDataParallel)
+            ]
+            self.module_is_wrapped = isinstance(trainer.strategy.model, FullyShardedDataParallel)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        with FullyShardedDataParallel.summon_full_params(trainer.strategy.model):
+            self.ends.append({plain(name): p.detach().clone() for name, p in pl_module.named_parameters()})
+
+
+class SavesRightAfterThaw(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / f"begins {trainer.current_epoch}.ckpt")
+
+
+def adamw(parameters):
+    return torch.optim.AdamW(parameters, lr=0.05, weight_decay=0.1)
+
+
+def plain_sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def plain(name: str) -> str:
+    return re.sub(r"_\w+_wrapped_module(\.|$)", "", name).rstrip(".")
+
+
+def train(
+    folder: Path,
+    strategy: object,
+    module: SplitModule | None = None,
+    *callbacks: Callback,
+    schedule: Mapping[int, Any] = SCHEDULE,
+    ckpt_path: Path | None = None,
+    patience: int = 100,
+    **settings: Any,
+) -> Watches:
+    """Train the phases, and keep the checkpoint of every epoch in ``folder``."""
+    torch.manual_seed(0)
+    watches = Watches()
+    # Made here, so that its weights are those of the seed whatever module it is.
+    module = SplitModule() if module is None else module
+    trainer = make_trainer(
+        folder,
+        FinetuningScheduler(schedule, **settings),
+        FTSEarlyStopping("val_loss", patience=patience),
+        FTSCheckpoint(folder, monitor="score", save_top_k=-1, filename="{epoch}"),
+        watches,
+        *callbacks,
+        strategy=strategy,
+        devices=1 if strategy == "auto" else 2,
+        max_epochs=EPOCHS,
+    )
+    fit(trainer, module, ckpt_path=ckpt_path)
+    return watches
+
+
+def largest_difference(found: Sequence[Weights], expected: Sequence[Weights]) -> float:
+    assert len(found) == len(expected) > 0, (len(found), len(expected))
+    return max(
+        float((ours[name] - theirs[name]).abs().max())
+        for ours, theirs in zip(found, expected, strict=True)
+        for name in theirs
+    )
+
+
+class Scenes:
+    """Runs scenes in both processes, and notes on rank 0 what they found."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder, self.rank = folder, rank
+        self.results: dict[str, Any] = {}
+        self._expected: dict[str, list[Weights]] = {}
+
+    def expected(self, name: str, module: Callable[[], SplitModule] = SplitModule, **options: Any) -> list[Weights]:
+        """What one process makes of it."""
+        if name not in self._expected:
+            torch.manual_seed(0)
+            place = self.folder / f"one process {self.rank}" / name
+            self._expected[name] = train(place, "auto", module(), **options).ends
+        return self._expected[name]
+
+    def note(self, name: str, scene: Callable[[], Any]) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                found: Any = scene()
+            except Exception as error:  # noqa: BLE001 - the tests assert on what it says
+                found = {"error": type(error).__name__, "text": str(error), "traceback": traceback.format_exc()}
+                found |= {"awp_overrides": list(getattr(error, "awp_overrides", []))}
+        ours = [str(each.message) for each in caught if "/phasewire" in each.filename or "FSDP" in str(each.message)]
+        self.results[name] = {"found": found, "warnings": ours}
+
+
+def told(watches: Watches, expected: Sequence[Weights]) -> dict[str, Any]:
+    """What a test asserts on: the difference in every epoch, and how the run went."""
+    pairs = zip(watches.ends, expected[-len(watches.ends) :], strict=True)
+    return {
+        "differences": [largest_difference([ours], [theirs]) for ours, theirs in pairs],
+        "depths": watches.depths,
+        "units": watches.units,
+        "module_is_wrapped": watches.module_is_wrapped,
+    }
+
+
+def strategy(*, orig: bool, kind: str = "full", policy: bool = True, **options: Any) -> CPUFSDPStrategy:
+    if policy:
+        options["auto_wrap_policy"] = {nn.Linear}
+    return CPUFSDPStrategy(use_orig_params=orig, state_dict_type=kind, **options)
+
+
+def seeded(kind: Callable[..., SplitModule] = SplitModule, **options: Any) -> SplitModule:
+    torch.manual_seed(0)
+    return kind(**options)
+
+
+def work(rank: int) -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    scenes = Scenes(Path(sys.argv[1]), rank)
+    whole = scenes.expected("whole")
+    changes = [torch.stack([(whole[-1][name] - seeded().state_dict()[name]).abs().max() for name in whole[0]]).min()]
+    scenes.note("smallest change of a parameter", lambda: float(min(changes)))
+    for orig in (True, False):
+        for kind in ("full", "sharded"):
+            _train_resume_and_validate(scenes, orig=orig, kind=kind)
+    for kind in ("full", "sharded"):
+        _mixed_units(scenes, kind)
+    _flat_parameters_that_phases_share(scenes)
+    _wrapped_by_the_user(scenes)
+    _other_strategies(scenes)
+    _optimizers(scenes)
+    _names(scenes)
+    if rank == 0:
+        (scenes.folder / "results.json").write_text(json.dumps(scenes.results))
+
+
+def _train_resume_and_validate(scenes: Scenes, *, orig: bool, kind: str) -> None:
+    whole, what = scenes.expected("whole"), f"orig={orig} {kind}"
+    place = scenes.folder / what
+    run = {"orig": orig, "kind": kind}
+    scenes.note(f"train {what}", lambda: told(train(place, strategy(**run), None, SavesRightAfterThaw()), whole))
+    for saved in ("begins 1.ckpt", "begins 3.ckpt", "epoch=1.ckpt", "epoch=3.ckpt"):
+        scenes.note(
+            f"resume {what} {saved}",
+            lambda saved=saved: told(train(place / "resumed", strategy(**run), ckpt_path=place / saved), whole),
+        )
+
+    def validate() -> dict[str, float]:
+        module = SplitModule(whole_validation=True)
+        trainer = make_trainer(place, FinetuningScheduler(SCHEDULE), strategy=strategy(**run), devices=2)
+        (found,) = trainer.validate(module, Batches(1), ckpt_path=place / f"epoch={EPOCHS - 1}.ckpt", verbose=False)
+        by_hand = SplitModule()
+        by_hand.load_state_dict(whole[-1])
+        losses = [nn.functional.mse_loss(by_hand(x), y).item() for x, y in Batches(1)]
+        return {"val_loss": found["val_loss"], "by_hand": sum(losses) / len(losses)}
+
+    scenes.note(f"validate {what}", validate)
+
+
+def _mixed_units(scenes: Scenes, kind: str) -> None:
+    whole, place = scenes.expected("whole"), scenes.folder / f"mixed {kind}"
+    run = {"orig": True, "kind": kind, "policy": False}
+    scenes.note(f"mixed {kind}", lambda: told(train(place, strategy(**run), None, SavesRightAfterThaw()), whole))
+    scenes.note(
+        f"mixed {kind}, resumed right after a thaw",
+        lambda: told(train(place / "resumed", strategy(**run), ckpt_path=place / "begins 1.ckpt"), whole),
+    )
+
+
+def _flat_parameters_that_phases_share(scenes: Scenes) -> None:
+    whole, place = scenes.expected("whole"), scenes.folder / "shared"
+    run = {"orig": False, "policy": False}
+    scenes.note("shared", lambda: told(train(place, strategy(**run)), whole))
+    proposed = scenes.results["shared"]["found"]["awp_overrides"]
+    scenes.note(
+        "shared, mended",
+        lambda: told(train(place, strategy(**run), strategy_adapter_cfg={"awp_overrides": proposed}), whole),
+    )
+
+
+def _wrapped_by_the_user(scenes: Scenes) -> None:
+    whole = scenes.expected("whole")
+    for orig in (True, False):
+        run = {"orig": orig, "policy": False}
+        for kind in (WrapsChildren, WrapsLayersTogether):
+            place = scenes.folder / f"{kind.__name__} {orig}"
+            scenes.note(
+                f"{kind.__name__} orig={orig}",
+                lambda place=place, run=run, kind=kind: told(train(place, strategy(**run), seeded(kind)), whole),
+            )
+    scenes.note("WrapsOne", lambda: told(train(scenes.folder / "one", strategy(orig=True), seeded(WrapsOne)), whole))
+
+
+def _other_strategies(scenes: Scenes) -> None:
+    whole = scenes.expected("whole")
+    of_one = scenes.folder / "one process 0" / "whole"
+    for orig in (True, False):
+        written = scenes.folder / f"orig={orig} full"
+        place = scenes.folder / f"moved {orig} {scenes.rank}"
+        shared = scenes.folder / f"moved {orig}"
+        run = {"orig": orig}
+        scenes.note(
+            f"from one device to orig={orig}",
+            lambda shared=shared, run=run: told(
+                train(shared, strategy(**run), ckpt_path=of_one / "epoch=2.ckpt"), whole
+            ),
+        )
+        scenes.note(
+            f"from orig={orig} to one device",
+            lambda written=written, place=place: told(train(place, "auto", ckpt_path=written / "epoch=2.ckpt"), whole),
+        )
+        scenes.note(
+            f"from orig={orig} to orig={not orig}",
+            lambda written=written, shared=shared, run=run: told(
+                train(shared, strategy(orig=not run["orig"]), ckpt_path=written / "epoch=2.ckpt"), whole
+            ),
+        )
+
+
+def _optimizers(scenes: Scenes) -> None:
+    reinit = scenes.expected("reinit", schedule=REINIT)
+    for orig in (True, False):
+        place, run = scenes.folder / f"reinit {orig}", {"orig": orig}
+        scenes.note(
+            f"reinit orig={orig}",
+            lambda place=place, run=run: told(train(place, strategy(**run), schedule=REINIT), reinit),
+        )
+        scenes.note(
+            f"reinit orig={orig}, resumed",
+            lambda place=place, run=run: told(
+                train(place / "resumed", strategy(**run), schedule=REINIT, ckpt_path=place / "epoch=2.ckpt"), reinit
+            ),
+        )
+    stateless = scenes.expected("stateless", lambda: SplitModule(optimizer=plain_sgd))
+    for kind in ("full", "sharded"):
+        scenes.note(
+            f"an optimizer without a state, {kind}",
+            lambda kind=kind: told(
+                train(
+                    scenes.folder / f"stateless {kind}",
+                    strategy(orig=True, kind=kind),
+                    seeded(optimizer=plain_sgd),
+                ),
+                stateless,
+            ),
+        )
+    no_decay = scenes.expected("no_decay", NoDecay)
+    for orig in (True, False):
+        scenes.note(
+            f"no_decay orig={orig}",
+            lambda orig=orig: told(
+                train(scenes.folder / f"no_decay {orig}", strategy(orig=orig), seeded(NoDecay)), no_decay
+            ),
+        )
+
+
+def _names(scenes: Scenes) -> None:
+    whole = scenes.expected("whole")
+    prefixed = {
+        depth: phase | {"params": [f"my.{name}" for name in phase["params"]]} for depth, phase in SCHEDULE.items()
+    }
+    for orig in (True, False):
+        scenes.note(
+            f"plug-in orig={orig}",
+            lambda orig=orig: told(
+                train(
+                    scenes.folder / f"plug-in {orig}",
+                    strategy(orig=orig),
+                    schedule=prefixed,
+                    custom_strategy_adapters={"fsdp": Prefixed},
+                ),
+                whole,
+            ),
+        )
+        scenes.note(
+            f"activation checkpointing orig={orig}",
+            lambda orig=orig: told(
+                train(
+                    scenes.folder / f"activation checkpointing {orig}",
+                    strategy(orig=orig, activation_checkpointing_policy={nn.Linear}),
+                ),
+                whole,
+            ),
+        )
+    by_patience = {depth: {"params": phase["params"]} for depth, phase in SCHEDULE.items()}
+    scenes.note(
+        "phases that end by patience on one rank",
+        lambda: train(scenes.folder / "patience", strategy(orig=True), schedule=by_patience, patience=1).depths,
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    in_two_processes(work)
