@@ -107,3 +107,18 @@ def _run_as(rank: int, port: int, work: Callable[[int], None]) -> None:
     torch.set_num_threads(1)
     with fsdp_on_cpu():
         work(rank)
+
+
+#: For ``pytest.mark.filterwarnings``: what torch and Lightning say of the CPU, of a single process, and of torch's own
+#: deprecated ways that Lightning's strategy takes.
+EXPECTED_WARNINGS = (
+    "ignore:The passed-in `module` is on CPU:UserWarning",
+    "ignore:FSDP is switching to use `NO_SHARD`:UserWarning",
+    "ignore:When using ``NO_SHARD``:UserWarning",
+    "ignore:FSDP.state_dict_type:FutureWarning",
+    "ignore:Please use DTensor instead:FutureWarning",
+    "ignore:`load_state_dict` is deprecated:FutureWarning",
+    "ignore:`_get_pg_default_device` will be deprecated:UserWarning",
+    "ignore:Multiple backends are registered with this ProcessGroup:UserWarning",
+    "ignore:It is recommended to use .*sync_dist=True",
+)

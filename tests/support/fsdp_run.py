@@ -160,6 +160,7 @@ def train(
     schedule: Mapping[int, Any] = SCHEDULE,
     ckpt_path: Path | None = None,
     patience: int = 100,
+    devices: int = 2,
     **settings: Any,
 ) -> Watches:
     """Train the phases, and keep the checkpoint of every epoch in ``folder``."""
@@ -175,7 +176,7 @@ def train(
         watches,
         *callbacks,
         strategy=strategy,
-        devices=1 if strategy == "auto" else 2,
+        devices=1 if strategy == "auto" else devices,
         max_epochs=EPOCHS,
     )
     fit(trainer, module, ckpt_path=ckpt_path)
