@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from fsdp_run import EPOCHS, SplitModule
+from fsdp_on_cpu import EXPECTED_WARNINGS, fsdp_on_cpu
+from fsdp_run import EPOCHS, SplitModule, largest_difference, strategy, train
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from process_runner import run_script
+from seam_recorder import leaving_no_process_group
 
+pytestmark = [pytest.mark.filterwarnings(each) for each in EXPECTED_WARNINGS]
 SUPPORT = Path(__file__).parents[1] / "support"
 #: What float32 rounds away when gradients are added up in another order.
 ROUNDING = 1e-6
@@ -163,6 +166,16 @@ def test_validate_loads_the_weights_of_a_checkpoint(results, way: str) -> None:
 )
 def test_a_full_checkpoint_resumes_under_another_wrapping_and_on_one_device(equal, scene: str) -> None:
     equal(scene, last=2)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_checkpoint_of_two_processes_resumes_in_one(folder: Path, tmp_path: Path, way: str) -> None:
+    full = folder / way.replace("sharded", "full")
+    expected = [torch.load(full / f"epoch={epoch}.ckpt", weights_only=False)["state_dict"] for epoch in (3, 4)]
+    with leaving_no_process_group(), fsdp_on_cpu():
+        run = strategy(orig="True" in way, kind=way.rsplit(maxsplit=1)[-1])
+        ends = train(tmp_path, run, devices=1, ckpt_path=folder / way / "epoch=2.ckpt").ends
+    assert largest_difference(ends, expected) < ROUNDING
 
 
 @pytest.mark.parametrize("orig", [True, False])
