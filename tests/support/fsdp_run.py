@@ -1,10 +1,13 @@
-"""Trains phases under FSDP in two processes in many ways, and compares with one process: ``python fsdp_run.py FOLDER``.
+"""Trains phases under FSDP in two processes in many ways, and compares with one process.
 
-Rank 0 leaves ``results.json``: what every scene found, by its name. The checkpoints of the scenes stay in the folder.
+``python fsdp_run.py FOLDER`` runs all scenes, and with ``finetuning_scheduler`` behind it those in which that package
+fails, with its callbacks. Rank 0 leaves ``results.json``: what every scene found, by its name. The checkpoints of the
+scenes stay in the folder.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -13,6 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from torch.distributed.fsdp.wrap import wrap
 
 from fsdp_on_cpu import CPUFSDPStrategy, in_two_processes
 from phasewire.adapters import FSDPStrategyAdapter
-from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app import FinetuningScheduler
 from tuning import Batches, TunedModule, fit, make_trainer
 
 SCHEDULE: dict[int, dict[str, Any]] = {
@@ -161,6 +165,7 @@ def train(
     ckpt_path: Path | None = None,
     patience: int = 100,
     devices: int = 2,
+    package: str = "phasewire.app",
     **settings: Any,
 ) -> Watches:
     """Train the phases, and keep the checkpoint of every epoch in ``folder``."""
@@ -168,11 +173,12 @@ def train(
     watches = Watches()
     # Made here, so that its weights are those of the seed whatever module it is.
     module = SplitModule() if module is None else module
+    kit = import_module(package)
     trainer = make_trainer(
         folder,
-        FinetuningScheduler(schedule, **settings),
-        FTSEarlyStopping("val_loss", patience=patience),
-        FTSCheckpoint(folder, monitor="score", save_top_k=-1, filename="{epoch}"),
+        kit.FinetuningScheduler(copy.deepcopy(schedule), **settings),
+        kit.FTSEarlyStopping("val_loss", patience=patience),
+        kit.FTSCheckpoint(folder, monitor="score", save_top_k=-1, filename="{epoch}"),
         watches,
         *callbacks,
         strategy=strategy,
@@ -245,6 +251,31 @@ def seeded(kind: Callable[..., SplitModule] = SplitModule, **options: Any) -> Sp
 def work(rank: int) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     scenes = Scenes(Path(sys.argv[1]), rank)
+    (_of_the_peer if len(sys.argv) > 2 else _of_ours)(scenes)
+    if rank == 0:
+        (scenes.folder / "results.json").write_text(json.dumps(scenes.results))
+
+
+def _of_the_peer(scenes: Scenes) -> None:
+    whole = scenes.expected("whole")
+    peer = {"package": sys.argv[2]}
+    for orig in (True, False):
+        place = scenes.folder / f"thaw {orig}"
+        scenes.note(
+            f"thaw orig={orig}", lambda orig=orig, place=place: told(train(place, strategy(orig=orig), **peer), whole)
+        )
+    scenes.note(
+        "sharded", lambda: told(train(scenes.folder / "shards", strategy(orig=True, kind="sharded"), **peer), whole)
+    )
+    stateless = seeded(optimizer=plain_sgd)
+    scenes.note(
+        "stateless", lambda: told(train(scenes.folder / "stateless", strategy(orig=True), stateless, **peer), whole)
+    )
+    run = strategy(orig=True, policy=False)
+    scenes.note("WrapsOne", lambda: told(train(scenes.folder / "one", run, seeded(WrapsOne), **peer), whole))
+
+
+def _of_ours(scenes: Scenes) -> None:
     whole = scenes.expected("whole")
     changes = [torch.stack([(whole[-1][name] - seeded().state_dict()[name]).abs().max() for name in whole[0]]).min()]
     scenes.note("smallest change of a parameter", lambda: float(min(changes)))
@@ -258,8 +289,6 @@ def work(rank: int) -> None:
     _other_strategies(scenes)
     _optimizers(scenes)
     _names(scenes)
-    if rank == 0:
-        (scenes.folder / "results.json").write_text(json.dumps(scenes.results))
 
 
 def _train_resume_and_validate(scenes: Scenes, *, orig: bool, kind: str) -> None:
