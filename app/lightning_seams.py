@@ -351,7 +351,7 @@ def restore_optimizer_state(trainer: pl.Trainer) -> None:
     Args:
         trainer: The running Trainer, whose optimizer has the groups that the checkpoint was written with.
     """
-    if trainer.state.fn == TrainerFn.FITTING:
+    if trainer.state.fn == TrainerFn.FITTING and trainer.strategy.lightning_restore_optimizer:
         trainer._checkpoint_connector.restore_optimizers()
 
 

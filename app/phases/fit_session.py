@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
+from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
@@ -325,13 +326,13 @@ class FitSession:
         self._saved = state if state.begun else None
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
-        if self._has_begun and self._trainer.strategy.restore_checkpoint_after_setup:
+        if self._has_begun and isinstance(self._adapter, ShardedCheckpoints):
             self._resume_begun_fit(state, checkpoint)
 
     def _resume_begun_fit(self, state: PhaseState, checkpoint: Mapping[str, Any]) -> None:
-        """Go to the phase of a checkpoint that the strategy reads after the fit has begun, and load the optimizer.
+        """Go to the phase of a checkpoint that is read after the fit has begun, and load the optimizer.
 
-        Lightning leaves the optimizer to such a strategy, which would load it before it has the groups.
+        Lightning leaves the optimizer to a sharded strategy, which would load it before it has the groups.
         """
         if state.begun:
             self.running().resume(state)
