@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.strategies import FSDPStrategy
@@ -57,7 +58,7 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
     def __init__(self, awp_overrides: Sequence[str] | None = None, **unknown: object) -> None:
         super().__init__(**unknown)
         self.awp_overrides = checked_overrides(awp_overrides)
-        self.exec_ft_phase = self._thaw
+        self.exec_ft_phase = partial(StrategyAdapter.base_ft_phase, translation_func=self.logical_param_translation)
         self._before_wrapping: dict[str, list[str]] = {}
         self._now: dict[str, str] = {}
         self._names_hold_for: int | None = None
@@ -329,19 +330,3 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
             del self._fsdp.kwargs["auto_wrap_policy"]
             if policy.of_user is not None:
                 self._fsdp.kwargs["auto_wrap_policy"] = policy.of_user
-
-    # -- thawing -------------------------------------------------------------------------------------------------
-
-    def _thaw(
-        self,
-        module: Module,
-        thaw_pl: list[str],
-        translation_func: Callable[[list[str]], list[str]] | None = None,
-        init_thaw: bool = False,
-    ) -> tuple[list[str], list[str]]:
-        """Thaw parameters, and let what was frozen until now register the hooks of what trains."""
-        thawed = self.base_ft_phase(
-            module, thaw_pl, translation_func=translation_func or self.logical_param_translation, init_thaw=init_thaw
-        )
-        seams.forget_post_backward_hooks(self._model)
-        return thawed

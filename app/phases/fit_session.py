@@ -326,7 +326,7 @@ class FitSession:
         self._saved = state if state.begun else None
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
-        if self._has_begun and isinstance(self._adapter, ShardedCheckpoints):
+        if isinstance(self._adapter, ShardedCheckpoints):
             self._resume_begun_fit(state, checkpoint)
 
     def _resume_begun_fit(self, state: PhaseState, checkpoint: Mapping[str, Any]) -> None:
@@ -334,7 +334,8 @@ class FitSession:
 
         Lightning leaves the optimizer to a sharded strategy, which would load it before it has the groups.
         """
-        if state.begun:
+        # A learning-rate finder may save and restore before the fit begins.
+        if state.begun and self._has_begun:
             self.running().resume(state)
             self._adapter.on_phase_thawed(state.depth)
         self._trainer.strategy.load_optimizer_state_dict(checkpoint)

@@ -7,14 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LearningRateFinder
 from lightning.pytorch.strategies import FSDPStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.fsdp import CPUOffload, FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from fsdp_on_cpu import EXPECTED_WARNINGS, CPUFSDPStrategy, fsdp_on_cpu
-from fsdp_run import SCHEDULE, Prefixed, SplitModule, WrapsChildren, largest_difference, plain, seeded, strategy, train
+from fsdp_run import (
+    SCHEDULE,
+    EpochEnds,
+    Prefixed,
+    SplitModule,
+    WrapsChildren,
+    largest_difference,
+    plain,
+    seeded,
+    strategy,
+    train,
+)
 from phasewire.adapters import AdapterError, CheckpointError, FSDPStrategyAdapter
 from phasewire.adapters.fsdp_policy import ScheduledPolicy
 from phasewire.adapters.fsdp_units import FlatParametersError
@@ -198,6 +209,43 @@ def test_a_forward_pass_without_a_backward_pass_before_a_thaw_does_no_harm(tmp_p
     expected = train(tmp_path / "whole", "auto", seeded(LeavesOutTheLastBatch)).ends
     running = strategy(orig=orig, policy=kind is LeavesOutTheLastBatch)
     assert largest_difference(train(tmp_path / "fsdp", running, seeded(kind), devices=1).ends, expected) < 1e-6
+
+
+@EITHER
+def test_a_plug_in_that_thaws_in_its_own_way_need_not_know_of_hooks(tmp_path: Path, orig: bool) -> None:
+    class ThawsByItself(FSDPStrategyAdapter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.exec_ft_phase = lambda module, thaw_pl, init_thaw=False: self.base_ft_phase(module, thaw_pl)
+
+    expected = train(tmp_path / "whole", "auto", seeded()).ends
+    running = strategy(orig=orig, policy=False)
+    mapping = {"fsdp": ThawsByItself}
+    found = train(tmp_path / "fsdp", running, seeded(WrapsChildren), devices=1, custom_strategy_adapters=mapping)
+    assert largest_difference(found.ends, expected) < 1e-6
+
+
+@EITHER
+@pytest.mark.parametrize("finder_is_first", [True, False])
+def test_a_learning_rate_finder_leaves_nothing_behind(tmp_path: Path, orig: bool, finder_is_first: bool) -> None:
+    class HasRate(SplitModule):
+        lr = 0.05
+
+        def configure_optimizers(self):
+            trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            return torch.optim.AdamW(trained, lr=self.lr, weight_decay=0.1)
+
+    def ends_of(folder: Path, running: object) -> list:
+        ends, finder = EpochEnds(), LearningRateFinder(num_training_steps=3, update_attr=False)
+        ours = FinetuningScheduler(SCHEDULE, restore_best=False)
+        order = [finder, ours] if finder_is_first else [ours, finder]
+        stopping = FTSEarlyStopping("val_loss", patience=100)
+        run = {"strategy": running, "max_epochs": 4, "enable_checkpointing": False}
+        trainer = make_trainer(folder, *order, stopping, ends, **run)
+        fit(trainer, seeded(HasRate))
+        return ends.ends
+
+    assert largest_difference(ends_of(tmp_path, strategy(orig=orig)), ends_of(tmp_path, "auto")) < 1e-6
 
 
 @pytest.mark.filterwarnings("ignore:Both mixed precision and an auto_wrap_policy were specified")

@@ -116,11 +116,22 @@ class Prefixed(FSDPStrategyAdapter):
         return [f"my.{name}" for name in super().logical_param_translation(param_names)]
 
 
-class Watches(Callback):
-    """Keeps the whole weights that every epoch ends with, the phases, and the units that FSDP made."""
+class EpochEnds(Callback):
+    """Keeps the whole weights that every epoch ends with."""
 
     def __init__(self) -> None:
         self.ends: list[Weights] = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        with FullyShardedDataParallel.summon_full_params(trainer.strategy.model):
+            self.ends.append({plain(name): p.detach().clone() for name, p in pl_module.named_parameters()})
+
+
+class Watches(EpochEnds):
+    """Keeps also the phases, and the units that FSDP made."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.depths: list[int] = []
         self.units: list[str] = []
         self.module_is_wrapped = False
@@ -132,10 +143,6 @@ class Watches(Callback):
                 plain(name) for name, part in pl_module.named_modules() if isinstance(part, FullyShardedDataParallel)
             ]
             self.module_is_wrapped = isinstance(trainer.strategy.model, FullyShardedDataParallel)
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        with FullyShardedDataParallel.summon_full_params(trainer.strategy.model):
-            self.ends.append({plain(name): p.detach().clone() for name, p in pl_module.named_parameters()})
 
 
 class SavesRightAfterThaw(Callback):
