@@ -269,9 +269,11 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
         left_alone = {id(parameter) for parameter in ignored}
         alone = [n for n, p in module.named_parameters() if id(p) in left_alone and n in phase_of]
         if alone and self.trainer.world_size > 1:
-            rank_zero_warn(
-                f"FSDP was told to ignore {alone[0]}, which phase {phase_of[alone[0]]} trains: its gradient is not "
-                f"reduced, and each process trains a copy of its own ({len(alone)} parameters)."
+            raise AdapterError(
+                f"FSDP was told to ignore {alone[0]}, which phase {phase_of[alone[0]]} trains: its gradient would not "
+                f"be reduced, and each process would train a copy of its own ({len(alone)} parameters).",
+                where="FSDPStrategy(ignored_modules=..., ignored_states=...)",
+                remedy="Leave it out of the schedule, or let FSDP shard it.",
             )
         mixed = [unit for unit in units if len(unit.by_phase(phase_of)) > 1]
         if not mixed:

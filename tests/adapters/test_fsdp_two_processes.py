@@ -136,6 +136,29 @@ def test_parameters_that_the_user_left_outside_of_all_units_are_refused(results)
     assert "(phase 1) stands in no part that is wrapped by FSDP" in found["text"]
 
 
+# -- ways to shard -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orig", [True, False])
+def test_gradients_and_optimizer_alone_are_sharded(equal, orig: bool) -> None:
+    equal(f"SHARD_GRAD_OP orig={orig}")
+
+
+@pytest.mark.parametrize("orig", [True, False])
+def test_layers_built_without_memory_are_frozen_and_thawed_as_others(results, orig: bool) -> None:
+    second, third = (
+        [f"{layer}.{name}" for layer in layers for name in ("bias", "weight")]
+        for layers in (["head", "layers.1"], ["head", "layers.0", "layers.1"])
+    )
+    assert results[f"meta orig={orig}"]["found"] == [second, second, third, third]
+
+
+def test_parameters_that_fsdp_was_told_to_ignore_are_refused_where_a_phase_trains_them(results) -> None:
+    found = refusal(results, "ignored")
+    assert found["error"] == "AdapterError"
+    assert "FSDP was told to ignore layers.1.weight, which phase 1 trains" in found["text"]
+
+
 # -- checkpoints ---------------------------------------------------------------------------------------------------
 
 

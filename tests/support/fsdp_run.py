@@ -8,6 +8,7 @@ scenes stay in the folder.
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ from torch.distributed.fsdp.wrap import wrap
 from fsdp_on_cpu import CPUFSDPStrategy, in_two_processes
 from phasewire.adapters import FSDPStrategyAdapter
 from phasewire.app import FinetuningScheduler
-from tuning import Batches, TunedModule, fit, make_trainer
+from tuning import FEATURES, Batches, TunedModule, fit, make_trainer
 
 SCHEDULE: dict[int, dict[str, Any]] = {
     0: {"params": ["head.*"], "max_transition_epoch": 1},
@@ -100,6 +101,20 @@ class WrapsLayersTogether(SplitModule):
     def configure_model(self) -> None:
         if not isinstance(self.head, FullyShardedDataParallel):
             self.layers, self.head = wrap(self.layers), wrap(self.head)
+
+
+class BuiltOnMeta(SplitModule):
+    """Its layers get their memory, and new values, when they are wrapped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.layers, self.head
+
+    def configure_model(self) -> None:
+        if not hasattr(self, "head"):
+            with torch.device("meta"):
+                self.layers = nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, FEATURES))
+                self.head = nn.Linear(FEATURES, 1)
 
 
 class Prefixed(FSDPStrategyAdapter):
@@ -293,6 +308,7 @@ def _of_ours(scenes: Scenes) -> None:
         _mixed_units(scenes, kind)
     _flat_parameters_that_phases_share(scenes)
     _wrapped_by_the_user(scenes)
+    _ways_to_shard(scenes)
     _other_strategies(scenes)
     _optimizers(scenes)
     _names(scenes)
@@ -353,6 +369,36 @@ def _wrapped_by_the_user(scenes: Scenes) -> None:
                 lambda place=place, run=run, kind=kind: told(train(place, strategy(**run), seeded(kind)), whole),
             )
     scenes.note("WrapsOne", lambda: told(train(scenes.folder / "one", strategy(orig=True), seeded(WrapsOne)), whole))
+
+
+def _ways_to_shard(scenes: Scenes) -> None:
+    whole = scenes.expected("whole")
+
+    def ignoring() -> dict[str, Any]:
+        module = seeded()
+        run = strategy(orig=True, ignored_modules=[module.layers[1]])
+        return told(train(scenes.folder / "ignored", run, module), whole)
+
+    scenes.note("ignored", ignoring)
+    for orig in (True, False):
+        place = scenes.folder / f"SHARD_GRAD_OP {orig}"
+        run = {"orig": orig, "sharding_strategy": "SHARD_GRAD_OP"}
+        scenes.note(
+            f"SHARD_GRAD_OP orig={orig}",
+            lambda place=place, run=run: told(train(place, strategy(**run)), whole),
+        )
+        scenes.note(
+            f"meta orig={orig}",
+            lambda orig=orig: changes_of(train(scenes.folder / f"meta {orig}", strategy(orig=orig), BuiltOnMeta())),
+        )
+
+
+def changes_of(watches: Watches) -> list[list[str]]:
+    """Which parameters each epoch after the first changed."""
+    return [
+        sorted(name for name in after if not torch.equal(before[name], after[name]))
+        for before, after in itertools.pairwise(watches.ends)
+    ]
 
 
 def _other_strategies(scenes: Scenes) -> None:
