@@ -14,7 +14,7 @@ from torch.distributed.fsdp import CPUOffload, FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from fsdp_on_cpu import EXPECTED_WARNINGS, CPUFSDPStrategy, fsdp_on_cpu
-from fsdp_run import (
+from fsdp_parts import (
     SCHEDULE,
     EpochEnds,
     Prefixed,
@@ -107,6 +107,11 @@ def test_names_are_those_of_the_module_and_translate_there_and_back(tmp_path: Pa
     assert names.logical == before
     assert names.back == names.raw
     assert names.thawed == [name for name in before if name.startswith(("layers.1.", "head."))]
+
+
+def test_parameters_in_a_flat_one_are_counted_one_by_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit(fsdp_trainer(tmp_path, strategy(orig=False)), seeded())
+    assert "Phase 1 of 2 begins at epoch 1 with 2 parameters thawed." in caplog.text
 
 
 @EITHER

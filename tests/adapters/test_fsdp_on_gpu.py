@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fsdp_on_cpu import EXPECTED_WARNINGS
-from fsdp_run import EPOCHS, SCHEDULE, SCORES, SplitModule, seeded
+from fsdp_parts import EPOCHS, SCHEDULE, SCORES, SplitModule, seeded
 from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from seam_recorder import leaving_no_process_group
 from tuning import fit, make_trainer

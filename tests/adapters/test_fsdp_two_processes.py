@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fsdp_on_cpu import EXPECTED_WARNINGS, fsdp_on_cpu
-from fsdp_run import EPOCHS, SplitModule, largest_difference, strategy, train
+from fsdp_parts import EPOCHS, SplitModule, largest_difference, strategy, train
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from process_runner import run_script
 from seam_recorder import leaving_no_process_group
@@ -76,6 +76,17 @@ def test_each_phase_trains_what_one_process_trains_and_goes_back_to_the_best(equ
 @pytest.mark.parametrize("kind", ["full", "sharded"])
 def test_an_optimizer_without_a_state_goes_back_to_the_best(equal, kind: str) -> None:
     equal(f"an optimizer without a state, {kind}")
+
+
+@pytest.mark.parametrize("kind", ["full", "sharded"])
+@pytest.mark.parametrize("wrapped", ["orig=True policy=True", "orig=True policy=False", "orig=False policy=True"])
+def test_every_phase_goes_back_to_a_best_checkpoint_of_phase_zero(equal, wrapped: str, kind: str) -> None:
+    equal(f"the first is the best {wrapped} {kind}")
+
+
+@pytest.mark.parametrize("orig", [True, False])
+def test_gradients_are_accumulated_over_batches(equal, orig: bool) -> None:
+    equal(f"accumulated orig={orig}")
 
 
 def test_phases_end_together_when_the_patience_of_one_rank_is_over(results) -> None:

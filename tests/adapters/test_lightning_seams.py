@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from fsdp_on_cpu import EXPECTED_WARNINGS, CPUFSDPStrategy, fsdp_on_cpu
-from fsdp_run import strategy, train
+from fsdp_parts import strategy, train
 from phasewire.adapters.lightning_seams import (
     SHARDS_METADATA,
     flat_parameters,
