@@ -255,16 +255,16 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
             chosen = {name_of[id(part)]: kwargs for part, kwargs in found.items()}
         for name in matched(self.awp_overrides, module):
             chosen.setdefault(name, {})
-        self._check_plan(set(chosen), ignored, self._phases())
+        apart = set(chosen)
+        if chosen or policy is not None:
+            by_precision = seams.wrapped_apart_for_precision(self._fsdp)
+            apart.update(name for name, part in parts.items() if isinstance(part, by_precision))
+        self._check_plan(apart, ignored, self._phases())
         if chosen:
             options["auto_wrap_policy"] = ScheduledPolicy(module, chosen, policy)
 
-    def _check_plan(self, chosen: set[str], ignored: Sequence[Parameter], phase_of: Mapping[str, Phase]) -> None:
+    def _check_plan(self, apart: set[str], ignored: Sequence[Parameter], phase_of: Mapping[str, Phase]) -> None:
         module = self.pl_module
-        by_precision = seams.wrapped_apart_for_precision(self._fsdp)
-        apart = chosen | {
-            name for name, part in module.named_modules() if chosen and by_precision and isinstance(part, by_precision)
-        }
         units = planned_units(module, apart, ignored)
         left_alone = {id(parameter) for parameter in ignored}
         alone = [n for n, p in module.named_parameters() if id(p) in left_alone and n in phase_of]
