@@ -17,6 +17,7 @@ from fsdp_on_cpu import EXPECTED_WARNINGS, CPUFSDPStrategy, fsdp_on_cpu
 from fsdp_parts import (
     SCHEDULE,
     EpochEnds,
+    NotesBeginnings,
     Prefixed,
     SplitModule,
     WrapsChildren,
@@ -292,6 +293,18 @@ def test_a_full_checkpoint_without_optimizer_state_is_refused(tmp_path: Path) ->
     torch.save(checkpoint, path)
     with pytest.raises(CheckpointError, match="holds no optimizer state"):
         train(tmp_path / "resumed", strategy(orig=True), devices=1, ckpt_path=path)
+
+
+@pytest.mark.filterwarnings("ignore:Training goes on in phase 1 with other transition criteria")
+def test_a_criterion_that_a_checkpoint_does_not_know_begins_in_the_phase_that_is_resumed(tmp_path: Path) -> None:
+    train(tmp_path / "run", strategy(orig=True), devices=1)
+    NotesBeginnings.depths.clear()
+    criteria = {"transition_criteria": ["early_stopping", "epochs", "fsdp_parts:NotesBeginnings"]}
+    path = tmp_path / "run" / "epoch=1.ckpt"
+    found = train(tmp_path / "resumed", strategy(orig=True), devices=1, ckpt_path=path, **criteria)
+    assert found.depths == [1, 2, 2]
+    # The fit begins in phase 0, before the checkpoint is read.
+    assert NotesBeginnings.depths == [0, 1, 2]
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import wrap
 
 from fsdp_on_cpu import CPUFSDPStrategy
-from phasewire.adapters import FSDPStrategyAdapter
+from phasewire.adapters import FSDPStrategyAdapter, TransitionCriterion
 from tuning import FEATURES, TunedModule, fit, make_trainer
 
 SCHEDULE: dict[int, dict[str, Any]] = {
@@ -88,6 +88,15 @@ class BuiltOnMeta(SplitModule):
             with torch.device("meta"):
                 self.layers = nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, FEATURES))
                 self.head = nn.Linear(FEATURES, 1)
+
+
+class NotesBeginnings(TransitionCriterion):
+    """Never ends a phase, and notes which begin."""
+
+    depths: ClassVar[list[int]] = []
+
+    def begin_phase(self, phase):
+        self.depths.append(phase.depth)
 
 
 class Prefixed(FSDPStrategyAdapter):
