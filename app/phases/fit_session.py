@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
+from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
@@ -86,6 +87,7 @@ class FitSession:
         self._catch_up = CatchUp()
         self._checked_monitors: set[str] = set()
         self._epoch_begun = -1
+        self._has_begun = False
 
     @property
     def runner(self) -> PhaseRunner | None:
@@ -237,6 +239,7 @@ class FitSession:
             PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
         runner, trainer = self.running(), self._trainer
+        self._has_begun = True
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
@@ -351,3 +354,16 @@ class FitSession:
         self._saved = state if state.begun else None
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
+        if isinstance(self._adapter, ShardedCheckpoints):
+            self._resume_begun_fit(state, checkpoint)
+
+    def _resume_begun_fit(self, state: PhaseState, checkpoint: Mapping[str, Any]) -> None:
+        """Go to the phase of a checkpoint that is read after the fit has begun, and load the optimizer.
+
+        Lightning leaves the optimizer to a sharded strategy, which would load it before it has the groups.
+        """
+        # A learning-rate finder may save and restore before the fit begins.
+        if state.begun and self._has_begun:
+            self.running().resume(state)
+            self._adapter.on_phase_thawed(state.depth)
+        self._trainer.strategy.load_optimizer_state_dict(checkpoint)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.phases.param_groups import (
     GroupNames,
     LearningRates,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.schedule.model import OptimizerReinit
     from phasewire.app.schedule.validate import ResolvedSchedule
 
@@ -45,6 +47,7 @@ class PhaseOptimization:
         module: The module being tuned.
         schedule: The resolved schedule.
         names_of: Gives the module's names of the parameters of a phase.
+        adapter: The connected adapter, which may record other names than those the module has now.
         apply_lambdas: Multiply the rate of new groups by the newest lambda of an lr scheduler that has lambdas.
     """
 
@@ -55,12 +58,14 @@ class PhaseOptimization:
         schedule: ResolvedSchedule,
         names_of: Callable[[int], list[str]],
         *,
+        adapter: StrategyAdapter,
         apply_lambdas: bool,
     ) -> None:
         self._trainer = trainer
         self._module = module
         self._schedule = schedule
         self._names_of = names_of
+        self._adapter = adapter
         self._apply_lambdas = apply_lambdas
         self._state = OptimizationState()
 
@@ -94,7 +99,7 @@ class PhaseOptimization:
             The state.
         """
         return OptimizationState(
-            groups=self.group_names() if self._trainer.optimizers else [],
+            groups=self._recorded(self.group_names()) if self._trainer.optimizers else [],
             optimizer_phase=self._state.optimizer_phase,
             lr_scheduler_phase=self._state.lr_scheduler_phase,
             lr_scheduler_groups=self._state.lr_scheduler_groups,
@@ -180,7 +185,7 @@ class PhaseOptimization:
         """
         newest, groups = LearningRates(self.optimizer), self.optimizer.param_groups
         if saved.optimizer_phase == self._state.optimizer_phase:
-            rebuild_groups(self.optimizer, [], self._named_parameters(), saved.groups)
+            rebuild_groups(self.optimizer, [], self._named_parameters(), self._names_of_recorded(saved.groups))
             load()
             for group in groups[len(saved.groups) :]:
                 self.optimizer.add_param_group(group)
@@ -198,7 +203,8 @@ class PhaseOptimization:
             CheckpointError: The module lacks a parameter that the optimizer held, or the schedule starts no new
                 optimizer or lr scheduler where the run did.
         """
-        rebuild_groups(self.optimizer, self.lr_schedulers, self._named_parameters(), saved.groups)
+        names = self._names_of_recorded(saved.groups)
+        rebuild_groups(self.optimizer, self.lr_schedulers, self._named_parameters(), names)
         if saved.optimizer_phase:
             self._replace_optimizer(self._new_optimizer_of(saved.optimizer_phase), saved.optimizer_phase)
         self._state.without_decay = list(saved.without_decay)
@@ -288,6 +294,14 @@ class PhaseOptimization:
         if reinit is None:
             raise _not_started_anew("optimizer", depth)
         return reinit
+
+    def _recorded(self, groups: GroupNames) -> GroupNames:
+        adapter = self._adapter
+        return [adapter.recorded_names(g) for g in groups] if isinstance(adapter, ShardedCheckpoints) else groups
+
+    def _names_of_recorded(self, groups: GroupNames) -> GroupNames:
+        adapter = self._adapter
+        return [adapter.names_of_recorded(g) for g in groups] if isinstance(adapter, ShardedCheckpoints) else groups
 
     def _named_parameters(self) -> dict[str, Parameter]:
         return dict(self._module.named_parameters())

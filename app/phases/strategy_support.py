@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from phasewire.app.lightning_seams import begin_static_graph_anew, communication_hooks
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from phasewire.app.lightning_seams import CommunicationHook
 
-__all__ = ["DDPSupport", "StrategySupport", "support_for"]
+__all__ = ["DDPSupport", "FSDPSupport", "StrategySupport", "support_for"]
 
 
 class StrategySupport:
@@ -114,6 +114,22 @@ def _forget_buckets(state: object) -> None:
         state.iter = min(state.iter, state.start_powerSGD_iter - 2)
 
 
+class FSDPSupport(StrategySupport):
+    """Lets units that were frozen register the hooks of units that train.
+
+    Args:
+        strategy: The running strategy.
+    """
+
+    def after_thaw(self) -> None:
+        """Forget the hooks that frozen units have kept since a forward pass without a backward pass."""
+        # Imports torch.distributed.fsdp, which only this strategy needs.
+        from phasewire.adapters.lightning_seams import forget_post_backward_hooks
+
+        if self._strategy.model is not None:
+            forget_post_backward_hooks(self._strategy.model)
+
+
 def support_for(strategy: Strategy) -> StrategySupport:
     """Choose the support for a strategy.
 
@@ -125,4 +141,6 @@ def support_for(strategy: Strategy) -> StrategySupport:
     """
     if isinstance(strategy, DDPStrategy):
         return DDPSupport(strategy)
+    if isinstance(strategy, FSDPStrategy):
+        return FSDPSupport(strategy)
     return StrategySupport(strategy)
