@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
-from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers
+from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
 from phasewire.app.phases.kept_files import KeptFiles
@@ -77,6 +77,7 @@ class FitSession:
         self._catch_up = CatchUp()
         self._checked_monitors: set[str] = set()
         self._epoch_begun = -1
+        self._has_begun = False
 
     @property
     def runner(self) -> PhaseRunner | None:
@@ -175,7 +176,7 @@ class FitSession:
         self._runner = PhaseRunner(trainer, module, self._adapter, schedule, self._settings, self._companions)
         if not is_dry_run(trainer):
             self._runner.extend_max_epochs()
-        self._adapter.fts_handle.freeze_before_training(module)
+        self._runner.freeze()
         self._adapter.on_after_init_fts()
 
     def _resolve_schedule(self, folder: str) -> ResolvedSchedule:
@@ -230,7 +231,9 @@ class FitSession:
         else:
             runner.resume(self._saved)
         runner.try_new_optimizers()
-        self._adapter.on_phase_thawed(runner.depth)
+        self._has_begun = True
+        if not trainer.strategy.restore_checkpoint_after_setup:
+            self._adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
         writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self._settings.ft_schedule is not None and self._given is not None and writes:
@@ -243,6 +246,9 @@ class FitSession:
             ConfigError: One cannot work with the phases.
         """
         self._catch_up.begin(self._trainer)
+        if self._trainer.strategy.restore_checkpoint_after_setup:
+            # Only now is it known which phase that is: a checkpoint is read after begin_fit.
+            self._adapter.on_phase_thawed(self.running().depth)
         if self._saved is not None and self._trainer.ckpt_path is not None:
             self.kept_files.resume(self._trainer.ckpt_path, self._saved.put_off)
         runner = self.running()
@@ -323,3 +329,12 @@ class FitSession:
         self._saved = state if state.begun else None
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
+        if self._has_begun:
+            self._go_on_late()
+
+    def _go_on_late(self) -> None:
+        """Go to the phase of a checkpoint, under a strategy that reads it when the optimizer exists already."""
+        if self._saved is not None:
+            self.running().resume(self._saved)
+        if not self._trainer.strategy.lightning_restore_optimizer:
+            restore_optimizer_state(self._trainer)

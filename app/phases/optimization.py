@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.app.phases.param_groups import (
     GroupNames,
     LearningRates,
@@ -60,7 +61,8 @@ class PhaseOptimization:
         self._trainer = trainer
         self._module = module
         self._schedule = schedule
-        self._names_of = names_of
+        # Without what wrappers put in: a checkpoint holds these names, and another run may wrap other parts.
+        self._names_of = lambda depth: list(map(unwrapped_name, names_of(depth)))
         self._apply_lambdas = apply_lambdas
         self._state = OptimizationState()
 
@@ -290,7 +292,7 @@ class PhaseOptimization:
         return reinit
 
     def _named_parameters(self) -> dict[str, Parameter]:
-        return dict(self._module.named_parameters())
+        return {unwrapped_name(name): parameter for name, parameter in self._module.named_parameters()}
 
     @property
     def _no_decay(self) -> Sequence[str] | None:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch.nn.parallel import DistributedDataParallel
+
+from phasewire.adapters.sharding import reshard
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
-__all__ = ["DDPSupport", "StrategySupport", "support_for"]
+__all__ = ["DDPSupport", "ModelParallelSupport", "StrategySupport", "support_for"]
 
 
 class StrategySupport:
@@ -25,6 +27,9 @@ class StrategySupport:
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
+
+    def before_thaw(self) -> None:
+        """Act before the module's parameters are frozen, thawed, or given to an optimizer."""
 
     def after_thaw(self) -> None:
         """Act after parameters were thawed while the strategy holds the module."""
@@ -64,6 +69,20 @@ class DDPSupport(StrategySupport):
         self._ddp.configure_ddp()
 
 
+class ModelParallelSupport(StrategySupport):
+    """Lets phases find the sharded parameters of a module, which are those that are trained.
+
+    Args:
+        strategy: The running strategy.
+    """
+
+    def before_thaw(self) -> None:
+        """Shard what a forward pass without a backward pass, as in validation, left whole."""
+        module = self._strategy.lightning_module
+        if module is not None:
+            reshard(module)
+
+
 def support_for(strategy: Strategy) -> StrategySupport:
     """Choose the support for a strategy.
 
@@ -75,4 +94,6 @@ def support_for(strategy: Strategy) -> StrategySupport:
     """
     if isinstance(strategy, DDPStrategy):
         return DDPSupport(strategy)
+    if isinstance(strategy, ModelParallelStrategy):
+        return ModelParallelSupport(strategy)
     return StrategySupport(strategy)
