@@ -121,7 +121,7 @@ def _unaliased(options: dict[str, Any], where: str) -> dict[str, Any]:
     return {**options, "offload_policy": {} if policy is True else policy}
 
 
-def _converted(name: str, value: Any, where: str) -> Any:
+def _converted(name: str, value: object, where: str) -> object:
     if name == "mp_policy":
         return _policy(value, MixedPrecisionPolicy, MixedPrecisionPolicy, where)
     if name == "offload_policy":
@@ -147,7 +147,7 @@ def _converted(name: str, value: Any, where: str) -> Any:
     return value
 
 
-def _policy(value: Any, base: type, plain: type, where: str) -> Any:
+def _policy(value: object, base: type, plain: type, where: str) -> object:
     """Build a policy: a mapping of its arguments, ``class_path`` with ``init_args``, or what is one already."""
     if value is None:
         return base()
@@ -179,7 +179,7 @@ def _policy(value: Any, base: type, plain: type, where: str) -> Any:
     return _built(named, value.get("init_args") or {}, where)
 
 
-def _built(kind: type, arguments: Mapping[str, Any], where: str) -> Any:
+def _built(kind: type, arguments: Mapping[str, object], where: str) -> object:
     known = list(inspect.signature(kind).parameters)
     for name in arguments:
         if name not in known:
@@ -200,7 +200,7 @@ def _built(kind: type, arguments: Mapping[str, Any], where: str) -> Any:
         ) from error
 
 
-def _dtype(value: Any, where: str) -> torch.dtype | None:
+def _dtype(value: object, where: str) -> torch.dtype | None:
     if value is None or isinstance(value, torch.dtype):
         return value
     named = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else None
@@ -215,7 +215,7 @@ def _dtype(value: Any, where: str) -> torch.dtype | None:
     return named
 
 
-def _checkpointing(given: Any, where: str) -> ActivationCheckpointing | None:
+def _checkpointing(given: object, where: str) -> ActivationCheckpointing | None:
     """Read ``mode``, ``[mode, options]`` or ``{mode, cfg}``."""
     if given is None:
         return None
@@ -253,14 +253,12 @@ def _refuse_checkpointing_options(checkpointing: ActivationCheckpointing, where:
         )
 
 
-def _mesh(given: Any, device_mesh: DeviceMesh, where: str, *, whole: bool) -> Any:
-    names = given
-    if given is None:
-        if whole:
-            return device_mesh
-        names = _DATA_PARALLEL
-    elif not isinstance(given, str | Sequence):
-        return given
+def _mesh(given: object, device_mesh: DeviceMesh, where: str, *, whole: bool) -> object:
+    if given is None and whole:
+        return device_mesh
+    names = _DATA_PARALLEL if given is None else given
+    if not isinstance(names, str | Sequence):
+        return names
     known = device_mesh.mesh_dim_names or ()
     wanted = (names,) if isinstance(names, str) else tuple(names)
     for name in wanted:
@@ -273,7 +271,7 @@ def _mesh(given: Any, device_mesh: DeviceMesh, where: str, *, whole: bool) -> An
     return device_mesh[wanted if len(wanted) > 1 else wanted[0]]
 
 
-def _parameters(given: Any, module: nn.Module, where: str) -> set[nn.Parameter]:
+def _parameters(given: str | Iterable[Any], module: nn.Module, where: str) -> set[nn.Parameter]:
     """Find the parameters that names or patterns take; those that are parameters already stay."""
     items: Iterable[Any] = [given] if isinstance(given, str) else given
     named = {unwrapped_name(name): parameter for name, parameter in module.named_parameters()}
@@ -323,8 +321,9 @@ def matched(pattern: str, names: Collection[str], *, what: str, where: str) -> l
     return taken
 
 
-def _imported(path: Any, where: str) -> Any:
+def _imported(path: object, where: str) -> object:
     try:
+        path = str(path)
         return pkgutil.resolve_name(path if ":" in path else ":".join(path.rsplit(".", 1)))
     except (Exception, SystemExit) as error:
         raise AdapterError(

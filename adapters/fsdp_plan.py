@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import lightning.pytorch as pl
 from torch import nn
@@ -190,7 +190,7 @@ def _root_to_shard(module: pl.LightningModule) -> tuple[str, nn.Module] | None:
     sharded = {id(part) for part in sharded_parts(module)}
     if not sharded:
         return None
-    name, part = "", module
+    name, part = "", cast("nn.Module", module)
     everything = {id(parameter) for parameter in module.parameters()}
     while id(part) not in sharded:
         inner = [
@@ -217,7 +217,7 @@ def _refuse_tied_across(module: nn.Module, new: Sequence[nn.Module]) -> None:
             raise AdapterError(
                 f"{first!r} and {second!r} are one parameter, and the plan shards them with different parts.",
                 where=_PLAN,
-                remedy="Name a part that holds both, or neither of the two: what holds the whole module is sharded too.",
+                remedy="Name a part that holds both, or neither of the two: what holds everything is sharded too.",
             )
 
 

@@ -9,10 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from lightning.pytorch.strategies import ModelParallelStrategy
+
 if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
     from torch import nn
 
-__all__ = ["checkpointing_in_place", "checkpointing_wrapper", "offloading_wrapper", "unwrapped_name"]
+__all__ = [
+    "checkpointing_in_place",
+    "checkpointing_wrapper",
+    "nested",
+    "offloading_wrapper",
+    "saves_shards",
+    "unwrapped_name",
+]
 
 #: The attributes under which wrappers keep what they wrap; they stand in the names of its parts and parameters:
 #: ``_CHECKPOINT_WRAPPED_MODULE`` of ``torch.distributed.algorithms._checkpoint.checkpoint_wrapper``, the one of
@@ -45,7 +55,7 @@ def checkpointing_in_place(part: nn.Module, options: Mapping[str, Any]) -> None:
         part: The part.
         options: Keyword arguments of ``torch.utils.checkpoint.checkpoint``.
     """
-    from torch.distributed._composable import checkpoint
+    from torch.distributed._composable.checkpoint_activation import checkpoint
 
     checkpoint(part, **options)
 
@@ -83,3 +93,35 @@ def offloading_wrapper(part: nn.Module) -> nn.Module:
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import offload_wrapper
 
     return offload_wrapper(part)
+
+
+# Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
+def nested(flat: dict[str, Any], paths: Mapping[str, tuple[str | int, ...]]) -> dict[str, Any]:
+    """Give a state its dicts and lists back, which torch flattens when it saves shards.
+
+    Uses ``torch.distributed.checkpoint._nested_dict.unflatten_state_dict``: it knows how torch flattened them.
+
+    Args:
+        flat: Values by the keys under which torch stored them.
+        paths: Where each stood.
+
+    Returns:
+        The state.
+    """
+    from torch.distributed.checkpoint._nested_dict import unflatten_state_dict
+
+    return unflatten_state_dict(flat, dict(paths))
+
+
+def saves_shards(strategy: Strategy) -> bool:
+    """Tell whether a strategy saves every process's shards to a folder, and not all weights to one file.
+
+    Uses ``ModelParallelStrategy._save_distributed_checkpoint``, which has no public name.
+
+    Args:
+        strategy: The strategy of the running Trainer.
+
+    Returns:
+        Whether it does.
+    """
+    return isinstance(strategy, ModelParallelStrategy) and strategy._save_distributed_checkpoint

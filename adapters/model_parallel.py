@@ -11,8 +11,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.errors import AdapterError
 from phasewire.adapters.fsdp_plan import ShardingPlan
-from phasewire.adapters.parallel_checks import require_trainable_phases
 from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.parallel_checks import require_trainable_phases
 from phasewire.adapters.sharding import reshard
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ModelParallelStrategyAdapter(StrategyAdapter):
         if isinstance(self.pls_handle, ModelParallelStrategy):
             require_trainable_phases(self, self.pls_handle.device_mesh)
 
-    # -- names: a schedule has those of the module without wrappers -----------------------------------------------------
+    # -- names: a schedule has those of the module without wrappers ---------------------------------------------------
 
     def get_named_params_for_schedule_validation(self) -> dict[str, Parameter]:
         """Give the module's parameters under the names they have where nothing is wrapped.
@@ -142,12 +142,26 @@ def _after_configure_model(module: LightningModule, strategy: Strategy, act: Cal
         act()
 
     def torn_down() -> None:
-        # What another tool has put over ours since is that tool's to take off.
-        if vars(module).get("configure_model") is configured:
-            del module.configure_model
-        if vars(strategy).get("teardown") is torn_down:
-            del strategy.teardown
+        for take_off in shadows:
+            take_off()
         tear_down()
 
-    vars(module)["configure_model"] = configured
-    vars(strategy)["teardown"] = torn_down
+    shadows = [_shadow(module, "configure_model", configured), _shadow(strategy, "teardown", torn_down)]
+
+
+def _shadow(owner: object, name: str, replacement: Callable[[], None]) -> Callable[[], None]:
+    """Put a function over a method of one object.
+
+    Returns:
+        Takes it off again, unless another tool has put something over it since, which is that tool's to take off.
+    """
+    attributes = vars(owner)
+    before = {name: attributes[name]} if name in attributes else {}
+    attributes[name] = replacement
+
+    def take_off() -> None:
+        if attributes.get(name) is replacement:
+            del attributes[name]
+            attributes.update(before)
+
+    return take_off

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -77,7 +77,7 @@ def _configured_groups(adapter: StrategyAdapter, phase_zero: Mapping[str, Parame
     return [{shown[id(parameter)]: parameter for parameter in parameters} for parameters in held]
 
 
-def _split(members: Mapping[str, Parameter], no_decay: Any) -> list[dict[str, Parameter]]:  # Any: the module's own
+def _split(members: Mapping[str, Parameter], no_decay: Iterable[str]) -> list[dict[str, Parameter]]:
     if not no_decay:
         return [dict(members)]
     exempt = {name: p for name, p in members.items() if any(part in name for part in no_decay)}
@@ -122,8 +122,8 @@ def _require_clippable(adapter: StrategyAdapter, groups: list[_Group], depth: in
         return
     shown = "; ".join(f"{kind}: {_listed(names)}" for kind, names in kinds.items())
     raise AdapterError(
-        f"gradient_clip_val={trainer.gradient_clip_val} clips the gradients of all parameters at once, and torch cannot "
-        f"where they lie on different meshes. {shown[0].upper()}{shown[1:]}.",
+        f"gradient_clip_val={trainer.gradient_clip_val} clips all gradients at once, and torch cannot where "
+        f"they lie on different meshes. {shown[0].upper()}{shown[1:]}.",
         where=f"phase {depth}",
         remedy="Shard all of them over the same mesh, or override configure_gradient_clipping in the module and clip "
         "each kind.",

@@ -46,7 +46,6 @@ __all__ = [
     "resume_after_epoch",
     "resume_before_validation",
     "save_progress",
-    "saves_shards",
     "stands_for_no_optimizer",
     "strategy_flag",
     "validation_follows",
@@ -289,8 +288,8 @@ def loading_checkpoint(trainer: pl.Trainer, path: str) -> Iterator[dict[str, Any
     """Read a checkpoint as ``fit(ckpt_path=...)`` would, and release it when done.
 
     Uses ``trainer._checkpoint_connector``: its public ``restore`` also restores callbacks and loops, which must go on
-    from where they are when a phase ends. Under ``ModelParallelStrategy`` reading may be loading: the weights of a folder
-    of shards are in place when the block is entered, and the module must be sharded before.
+    from where they are when a phase ends. Under ``ModelParallelStrategy`` reading a folder of shards loads the weights:
+    they are in place when the block is entered, and the module must be sharded before.
 
     Args:
         trainer: The running Trainer.
@@ -334,20 +333,6 @@ def restore_optimizer_state(trainer: pl.Trainer) -> None:
     restores = strategy.lightning_restore_optimizer or isinstance(strategy, ModelParallelStrategy)
     if trainer.state.fn == TrainerFn.FITTING and restores:
         trainer._checkpoint_connector.restore_optimizers()
-
-
-def saves_shards(strategy: Strategy) -> bool:
-    """Tell whether a strategy saves every process's shards to a folder, and not all weights to one file.
-
-    Uses ``ModelParallelStrategy._save_distributed_checkpoint``, which has no public name.
-
-    Args:
-        strategy: The strategy of the running Trainer.
-
-    Returns:
-        Whether it does.
-    """
-    return isinstance(strategy, ModelParallelStrategy) and strategy._save_distributed_checkpoint
 
 
 # Any: the values of a callback's state are of several types.

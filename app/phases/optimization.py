@@ -62,7 +62,7 @@ class PhaseOptimization:
         self._module = module
         self._schedule = schedule
         # Without what wrappers put in: a checkpoint holds these names, and another run may wrap other parts.
-        self._names_of = lambda depth: list(map(unwrapped_name, names_of(depth)))
+        self._names_of: Callable[[int], list[str]] = lambda depth: list(map(unwrapped_name, names_of(depth)))
         self._apply_lambdas = apply_lambdas
         self._state = OptimizationState()
 

@@ -1,8 +1,8 @@
 """Reads and writes the checkpoints of ``ModelParallelStrategy`` in the steps that a restore within a fit needs.
 
 Lightning loads weights and optimizers while it reads a file, before anybody knows which groups the optimizer had when
-it was written. Here, reading loads no more than the weights of a folder of shards; the optimizer follows when its groups
-are rebuilt. The files are Lightning's: a Trainer without our callback reads them, and we read its.
+it was written. Here, reading loads no more than the weights of a folder of shards; the optimizer follows when its
+groups are rebuilt. The files are Lightning's: a Trainer without our callback reads them.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from phasewire.adapters.errors import CheckpointError, did_you_mean
-from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.lightning_seams import nested, saves_shards, unwrapped_name
 from phasewire.adapters.sharding import reshard
-from phasewire.app.lightning_seams import saves_shards
 
 if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
     from lightning.pytorch.strategies import ModelParallelStrategy
     from torch.distributed.checkpoint.metadata import Metadata
     from torch.nn import Parameter
@@ -95,7 +96,7 @@ class ParallelCheckpoints:
         """
         module = self._module
         present = get_model_state_dict(module)
-        state = {
+        state: dict[str, Any] = {
             name: _placed_like(present[name], value, name) if name in present else value
             for name, value in checkpoint["state_dict"].items()
         }
@@ -153,7 +154,7 @@ class ParallelCheckpoints:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     @property
-    def _module(self) -> torch.nn.Module:
+    def _module(self) -> LightningModule:
         module = self._strategy.lightning_module
         if module is None:
             raise CheckpointError("The strategy has no module.", remedy="Read checkpoints while a Trainer runs.")
@@ -163,17 +164,18 @@ class ParallelCheckpoints:
         present = get_model_state_dict(self._module)
         saved = {path[1] for path in _paths(_metadata(folder)).values() if path[0] == "state_dict"}
         missing, unexpected = sorted(present.keys() - saved), sorted(saved - present.keys())
-        if self._strategy.lightning_module.strict_loading and (missing or unexpected):
+        if self._module.strict_loading and (missing or unexpected):
             names = [f"it lacks {missing[0]!r}"] if missing else []
             names += [f"it holds {unexpected[0]!r}"] if unexpected else []
             near = did_you_mean(missing[0], unexpected) if missing else ""
+            difference = ", and ".join(names)
             raise CheckpointError(
-                f"The folder does not hold the parameters and buffers of the module: {', and '.join(names)}. {near}".rstrip(),
+                f"The folder does not hold the parameters and buffers of the module: {difference}. {near}".rstrip(),
                 where=str(folder),
                 remedy="Load it with the module that it was saved with, or set strict_loading=False in the module.",
             )
         state = {name: value for name, value in present.items() if name in saved}
-        dcp.load({"state_dict": state}, checkpoint_id=folder)
+        load({"state_dict": state}, checkpoint_id=folder)
         return state
 
     def _shards_of_optimizer(self, folder: Path, key: str, optimizer: Optimizer) -> Checkpoint:
@@ -188,11 +190,9 @@ class ParallelCheckpoints:
             stored = metadata.state_dict_metadata[flat_key]
             like = named.get(path[2]) if path[1] == "state" else None
             flat[flat_key] = _room_for(stored, like, flat_key) if isinstance(stored, TensorStorageMetadata) else None
-        dcp.load(flat, checkpoint_id=folder)
-        state: Checkpoint = {"state": {}, "param_groups": []}
-        for flat_key, path in paths.items():
-            _put(state, path[1:], flat[flat_key])
-        return state
+        load(flat, checkpoint_id=folder)
+        # A state without tensors, as plain SGD has, leaves no trace in the folder.
+        return {"state": {}, **nested(flat, paths)[key]}
 
     def _for_optimizer(self, state: Mapping[str, Any], optimizer: Optimizer) -> Checkpoint:
         """Number the parameters of a state as the optimizer does, and shard its tensors as they are sharded."""
@@ -224,7 +224,7 @@ def _parameters_of(optimizer: Optimizer) -> Iterator[Parameter]:
 
 
 def _metadata(folder: Path) -> Metadata:
-    return dcp.FileSystemReader(folder).read_metadata()
+    return FileSystemReader(folder).read_metadata()
 
 
 def _paths(metadata: Metadata) -> dict[str, tuple[Any, ...]]:
@@ -270,22 +270,6 @@ def _gathered(value: object) -> object:
     if isinstance(value, DTensor):
         value = value.full_tensor()
     return value.cpu() if isinstance(value, torch.Tensor) else value
-
-
-# Any: the state is nested, of dicts and lists.
-def _put(state: Any, path: tuple[Any, ...], value: object) -> None:
-    """Put a value where it stood, among dicts and lists."""
-    for key, following in zip(path, path[1:], strict=False):
-        empty: Any = [] if isinstance(following, int) else {}
-        if isinstance(state, list):
-            state.extend([None] * (key + 1 - len(state)))
-            state[key] = empty if state[key] is None else state[key]
-            state = state[key]
-        else:
-            state = state.setdefault(key, empty)
-    if isinstance(state, list):
-        state.extend([None] * (path[-1] + 1 - len(state)))
-    state[path[-1]] = value
 
 
 def _no_optimizer_state() -> CheckpointError:

@@ -13,9 +13,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError
-from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.lightning_seams import saves_shards, unwrapped_name
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import is_metric_synchronised, saves_shards, strategy_flag
+from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
 from phasewire.app.phases.argument_types import GivenSchedule, Options
 from phasewire.app.phases.companions import refuse_a_second
 from phasewire.app.phases.fit_session import FitSession, PlainSchedule

@@ -11,9 +11,9 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.errors import CheckpointError, PhasewireError
+from phasewire.adapters.lightning_seams import saves_shards
 from phasewire.app.atomic_save import saving_atomically
-from phasewire.app.lightning_seams import StrategySeam, saves_shards
-from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
+from phasewire.app.lightning_seams import StrategySeam
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from phasewire.app.checkpoint import CheckpointTranslator
     from phasewire.app.phases.kept_files import KeptFiles
+    from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
 
 __all__ = ["checkpoint_adapter", "translate_checkpoints_of"]
 
@@ -50,7 +51,7 @@ def translate_checkpoints_of(
     Returns:
         The seam, with the strategy's own methods.
     """
-    parallel = ParallelCheckpoints(strategy) if isinstance(strategy, ModelParallelStrategy) else None
+    parallel = _parallel_checkpoints(strategy)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
 
@@ -93,20 +94,30 @@ def translate_checkpoints_of(
     def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:
         kept_files.remove(filepath, seam.remove_checkpoint)
 
-    replacements: dict[str, Callable[..., Any]] = {
-        "setup": setup,
-        "load_checkpoint": load_checkpoint,
-        "load_model_state_dict": load_model_state_dict,
-        "save_checkpoint": save_checkpoint,
-        "remove_checkpoint": remove_checkpoint,
-        "lightning_module_state_dict": lambda: translator.collect(writing_adapter()),
-    }
-    if parallel is not None:
-        replacements["optimizer_state"] = parallel.optimizer_state
-        replacements["load_optimizer_state_dict"] = parallel.load_optimizer_state_dict
-    seam = StrategySeam(strategy, replacements)
-    if parallel is not None:
-        seam.load_checkpoint, seam.load_model_state_dict = parallel.load_checkpoint, parallel.load_model_state_dict
+    seam = _seam_with(
+        strategy,
+        {
+            "setup": setup,
+            "load_checkpoint": load_checkpoint,
+            "load_model_state_dict": load_model_state_dict,
+            "save_checkpoint": save_checkpoint,
+            "remove_checkpoint": remove_checkpoint,
+            "lightning_module_state_dict": lambda: translator.collect(writing_adapter()),
+        },
+        parallel,
+    )
+    return seam
+
+
+def _seam_with(
+    strategy: Strategy, replacements: dict[str, Callable[..., Any]], parallel: ParallelCheckpoints | None
+) -> StrategySeam:
+    if parallel is None:
+        return StrategySeam(strategy, replacements)
+    for_optimizers = ("optimizer_state", "load_optimizer_state_dict")
+    seam = StrategySeam(strategy, replacements | {name: getattr(parallel, name) for name in for_optimizers})
+    # What the adapter's hooks come down to: the strategy's own would load the optimizer too soon.
+    seam.load_checkpoint, seam.load_model_state_dict = parallel.load_checkpoint, parallel.load_model_state_dict
     return seam
 
 
@@ -126,6 +137,15 @@ def checkpoint_adapter(adapter: StrategyAdapter, *, shards: bool) -> StrategyAda
     plain = StrategyAdapter()
     plain.connect(adapter.fts_handle)
     return plain
+
+
+def _parallel_checkpoints(strategy: Strategy) -> ParallelCheckpoints | None:
+    if not isinstance(strategy, ModelParallelStrategy):
+        return None
+    # Imported where it is needed: torch's distributed checkpoints take long to import.
+    from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
+
+    return ParallelCheckpoints(strategy)
 
 
 @contextmanager

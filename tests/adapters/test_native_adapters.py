@@ -81,7 +81,6 @@ def scheduler_with(adapter: object, **settings) -> FinetuningScheduler:
     ("adapter_class", "options"),
     [
         (FSDPStrategyAdapter, {"awp_overrides": ["layers.0"]}),
-        (ModelParallelStrategyAdapter, {"fsdp_plan": {"layers.*": {}}, "fsdp_default_kwargs": {"offload_policy": 1}}),
     ],
 )
 def test_a_sharded_adapter_takes_its_options_and_says_that_it_cannot_train(adapter_class, options) -> None:
