@@ -128,7 +128,7 @@ def _shardable(key: str, named: Mapping[str, nn.Module], where: str) -> list[str
         raise AdapterError(
             f"{names[0]!r} is a {type(named[names[0]]).__name__}, which is never called and so cannot be sharded.",
             where=where,
-            remedy=f"Name what it holds, such as {inner!r}." if inner else "Name what it holds.",
+            remedy=f"Name what it holds, such as '{inner}'." if inner else "Name what it holds.",
         )
     return taken
 

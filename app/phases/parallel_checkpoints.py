@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
@@ -161,8 +162,8 @@ class ParallelCheckpoints:
         return module
 
     def _load_shards_of_weights(self, folder: Path) -> dict[str, Any]:
-        present = get_model_state_dict(self._module)
-        saved = {path[1] for path in _paths(_metadata(folder)).values() if path[0] == "state_dict"}
+        present, metadata = get_model_state_dict(self._module), _metadata(folder)
+        saved = {path[1] for path in _paths(metadata).values() if path[0] == "state_dict"}
         missing, unexpected = sorted(present.keys() - saved), sorted(saved - present.keys())
         if self._module.strict_loading and (missing or unexpected):
             names = [f"it lacks {missing[0]!r}"] if missing else []
@@ -175,7 +176,11 @@ class ParallelCheckpoints:
                 remedy="Load it with the module that it was saved with, or set strict_loading=False in the module.",
             )
         state = {name: value for name, value in present.items() if name in saved}
-        load({"state_dict": state}, checkpoint_id=folder)
+        for name, value in state.items():
+            stored = metadata.state_dict_metadata[f"state_dict.{name}"]
+            if isinstance(stored, TensorStorageMetadata) and isinstance(value, torch.Tensor):
+                _require_shape(name, stored.size, value.shape)
+        _load({"state_dict": state}, folder)
         return state
 
     def _shards_of_optimizer(self, folder: Path, key: str, optimizer: Optimizer) -> Checkpoint:
@@ -190,7 +195,7 @@ class ParallelCheckpoints:
             stored = metadata.state_dict_metadata[flat_key]
             like = named.get(path[2]) if path[1] == "state" else None
             flat[flat_key] = _room_for(stored, like, flat_key) if isinstance(stored, TensorStorageMetadata) else None
-        load(flat, checkpoint_id=folder)
+        _load(flat, folder)
         # A state without tensors, as plain SGD has, leaves no trace in the folder.
         return {"state": {}, **nested(flat, paths)[key]}
 
@@ -240,12 +245,7 @@ def _placed_like(target: object, value: object, name: str) -> object:
     """Give a copy of the part of a tensor that this process holds, where the target is sharded."""
     if not isinstance(target, torch.Tensor) or not isinstance(value, torch.Tensor):
         return value
-    if target.shape != value.shape:
-        raise CheckpointError(
-            f"{name} has the shape {tuple(value.shape)} in the checkpoint, and {tuple(target.shape)} is wanted.",
-            remedy="Load it with the module and the optimizer that it was saved with; of an optimizer that keeps "
-            "tensors of other shapes than its parameters', a state cannot be restored.",
-        )
+    _require_shape(name, value.shape, target.shape)
     if isinstance(value, DTensor) or not isinstance(target, DTensor):
         return value.detach().clone() if not isinstance(value, DTensor) else value
     # A copy: the file is only mapped, and may be replaced by the next checkpoint.
@@ -257,13 +257,30 @@ def _room_for(stored: TensorStorageMetadata, like: Parameter | None, key: str) -
     dtype = stored.properties.dtype
     if like is None or not stored.size:
         return torch.empty(stored.size, dtype=dtype)
-    if stored.size != like.shape:
-        raise CheckpointError(
-            f"{key} has the shape {tuple(stored.size)} in the checkpoint, and its parameter has {tuple(like.shape)}.",
-            remedy="Load it with the module that it was saved with; of an optimizer that keeps tensors of other shapes "
-            "than its parameters', a state cannot be restored.",
-        )
+    _require_shape(key, stored.size, like.shape)
     return torch.empty_like(like.detach(), dtype=dtype)
+
+
+def _require_shape(name: str, saved: torch.Size, wanted: torch.Size) -> None:
+    if saved != wanted:
+        raise CheckpointError(
+            f"{name} has the shape {tuple(saved)} in the checkpoint, and {tuple(wanted)} is wanted.",
+            remedy="Load it with the module and the optimizer that it was saved with; of an optimizer that keeps "
+            "tensors of other shapes than its parameters', a state cannot be restored.",
+        )
+
+
+# Any: tensors are loaded in place, other values are put in.
+def _load(state: dict[str, Any], folder: Path) -> None:
+    try:
+        load(state, checkpoint_id=folder)
+    except CheckpointException as error:  # no Exception, so that nothing else would take it for one
+        causes = "; ".join(f"rank {rank}: {failure[0]}" for rank, failure in error.failures.items())
+        raise CheckpointError(
+            f"The shards cannot be read ({causes}).",
+            where=str(folder),
+            remedy="Give a folder that is whole and was saved with this module.",
+        ) from error
 
 
 def _gathered(value: object) -> object:
