@@ -13,7 +13,6 @@ from phasewire.adapters.errors import AdapterError
 from phasewire.adapters.fsdp_plan import ShardingPlan
 from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.parallel_checks import require_trainable_phases
-from phasewire.adapters.sharding import reshard
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -68,7 +67,8 @@ class ModelParallelStrategyAdapter(StrategyAdapter):
         self._wrapped_names = None
         strategy = self.pls_handle
         if isinstance(strategy, ModelParallelStrategy):
-            _after_configure_model(self.pl_module, strategy, partial(self._parallelize, self.pl_module, strategy))
+            module = self.pl_module
+            _after_configure_model(module, strategy, lambda: self._plan.apply(module, strategy.device_mesh))
         elif not self._plan.is_empty:
             raise AdapterError(
                 f"fsdp_plan shards over the device mesh of a ModelParallelStrategy, and {type(strategy).__name__} is "
@@ -76,10 +76,6 @@ class ModelParallelStrategyAdapter(StrategyAdapter):
                 where="strategy_adapter_cfg, fsdp_plan",
                 remedy="Use Trainer(strategy=ModelParallelStrategy(...)), or remove the plan.",
             )
-
-    def _parallelize(self, module: LightningModule, strategy: ModelParallelStrategy) -> None:
-        reshard(module)  # an earlier evaluation may have left parts whole
-        self._plan.apply(module, strategy.device_mesh)
 
     def on_before_fts_fit_start(self) -> None:
         """Refuse phases whose parameters torch could not train together.

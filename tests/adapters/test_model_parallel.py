@@ -74,6 +74,7 @@ CFGS = {
     "every layer": plan(entries={**LAYERS, "head": {}}),
     "layers alone": plan(entries=LAYERS),
     "kept whole after the forward pass": plan(entries=LAYERS, defaults={"reshard_after_forward": False}),
+    "a part and what holds it": plan(entries={"layers": {}, r"layers\.0": {}}),
     "the whole module": plan(entries={"": {}}),
     "activations computed again": plan(entries=LAYERS, defaults={"act_ckpt": "composable"}),
     "activations computed again, wrapped": plan(entries={r"layers\.[01]": {"act_ckpt": ["wrapped", None]}}),
@@ -110,16 +111,16 @@ def test_what_configure_model_sharded_is_left_as_it_is_and_the_rest_of_the_plan_
 
 @pytest.mark.parametrize("parallelize", [None, split_layers], ids=["FSDP2", "tensor parallel"])
 def test_what_is_thawed_after_a_validation_is_trained_without_a_restore_too(tmp_path, parallelize) -> None:
-    # A validation leaves parameters whole; without the restore of the best checkpoint nothing else shards them again.
-    expected = train(tmp_path / "alone", schedule=BY_EPOCHS, settings=SETTINGS).state
+    # A validation leaves parameters whole. Saving and restoring would shard them again.
+    options = {"schedule": BY_EPOCHS, "settings": SETTINGS, "saves": False}
+    expected = train(tmp_path / "alone", **options).state
 
     run = train(
         tmp_path / "sharded",
         model_parallel(),
         ParallelModule(parallelize),
         cfg=plan(entries={} if parallelize else {"": {}}),
-        schedule=BY_EPOCHS,
-        settings=SETTINGS,
+        **options,
     )
 
     torch.testing.assert_close(run.state, expected)
@@ -432,16 +433,17 @@ def test_a_policy_of_mixed_precision_reaches_the_parts_it_is_for(tmp_path) -> No
     assert {value.dtype for value in run.state.values()} == {single}
 
 
-def test_a_module_is_sharded_once_for_all_entry_points(tmp_path) -> None:
-    module, cfg = ParallelModule(), plan(entries=LAYERS, defaults={"act_ckpt": "wrapped"})
-    train(tmp_path / "first", model_parallel(), module, cfg=cfg, max_epochs=1)
-    names = sharded_names(module)
+@pytest.mark.parametrize("defaults", [None, {"act_ckpt": "wrapped"}, {"act_ckpt": "composable"}])
+def test_a_module_is_sharded_once_for_all_entry_points(tmp_path, alone, defaults) -> None:
+    module, cfg = ParallelModule(), plan(entries={r"layers\.[01]": {}}, defaults=defaults)
     trainer = make_trainer(tmp_path, FinetuningScheduler(strategy_adapter_cfg=cfg), strategy=model_parallel())
     trainer.validate(module, dataloaders=Batches(1), verbose=False)
-    again = train(tmp_path / "again", model_parallel(), module, cfg=cfg, max_epochs=3)
+    names = sharded_names(module)
+    # The validation has left parameters whole.
+    run = train(tmp_path / "fit", model_parallel(), module, cfg=cfg)
 
-    assert sharded_names(module) == names
-    assert again.notes.depths == DEPTHS[:3]
+    assert sharded_names(module) == names == ["", "layers.0", "layers.1"]
+    torch.testing.assert_close(list(run.state.values()), list(alone.values()))
     assert "configure_model" not in vars(module)
 
 
@@ -491,6 +493,17 @@ def test_names_are_those_of_the_module_without_wrappers(tmp_path) -> None:
     assert checkpoint["callbacks"]["phasewire.FinetuningScheduler"]["groups"] == [["head.weight", "head.bias"]]
     with pytest.raises(ScheduleError, match="matches no parameter"):
         set_up(tmp_path / "again", ParallelModule(), cfg, schedule={0: {"params": ["layers.0._checkpoint.*"]}})
+
+
+def test_groups_of_the_module_are_kept_where_its_parts_are_wrapped(tmp_path) -> None:
+    def two_groups(parameters):
+        weight, bias = parameters
+        return torch.optim.SGD([{"params": [weight], "lr": 0.1}, {"params": [bias], "lr": 0.2}])
+
+    cfg = plan(head={"act_ckpt": "wrapped"})
+    run = train(tmp_path, model_parallel(), ParallelModule(optimizer=two_groups), cfg=cfg, max_epochs=1)
+
+    assert run.notes.epochs[0].lrs == (0.1, 0.2)
 
 
 # -- sharded and plain parameters together -----------------------------------------------------------------------------

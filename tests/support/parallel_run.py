@@ -104,6 +104,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     ckpt_path: Path | None = None,
     callbacks: tuple[Any, ...] = (),
+    saves: bool = True,
     **options: Any,
 ) -> Run:
     """Train the schedule; every epoch leaves a checkpoint.
@@ -117,6 +118,7 @@ def train(
         settings: Further ones of the scheduler.
         ckpt_path: What to resume from.
         callbacks: Further ones.
+        saves: Save checkpoints.
         options: Those of the Trainer.
 
     Returns:
@@ -125,10 +127,12 @@ def train(
     module = ParallelModule() if module is None else module
     scheduler = FinetuningScheduler(schedule, strategy_adapter_cfg=cfg, **(settings or {}))
     notes = Notes()
-    companions = [FTSCheckpoint(folder / "best", monitor="val_loss", save_top_k=-1, filename="{epoch}")]
+    companions: list[Any] = []
+    if saves:
+        companions.append(FTSCheckpoint(folder / "best", monitor="val_loss", save_top_k=-1, filename="{epoch}"))
     if not scheduler.epoch_transitions_only:
         companions.insert(0, FTSEarlyStopping("val_loss", patience=99))
-    options = {"max_epochs": EPOCHS, "use_distributed_sampler": False, **options}
+    options = {"max_epochs": EPOCHS, "use_distributed_sampler": False, "enable_checkpointing": saves, **options}
     trainer = make_trainer(folder, scheduler, *companions, notes, *callbacks, strategy=strategy, **options)
     fit(trainer, module, ckpt_path=ckpt_path)
     return Run(trainer, module, scheduler, notes, folder)

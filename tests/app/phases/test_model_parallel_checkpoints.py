@@ -143,6 +143,36 @@ def test_an_optimizer_that_has_not_stepped_is_saved_without_a_state(tmp_path, sh
     assert same(resumed.state, run.state)
 
 
+@KINDS
+def test_what_a_validation_left_whole_is_saved_as_it_is_trained(tmp_path, shards) -> None:
+    class Asks(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            self.state = trainer.strategy.optimizer_state(trainer.optimizers[0])
+
+    callback = Asks()
+    run = train(tmp_path, model_parallel(shards=shards), cfg=CFG, max_epochs=1, callbacks=(callback,))
+
+    saved = run.checkpoint(0)
+    numbers = [4, 5]  # of the head, in the module
+    keys = ["head.weight", "head.bias"] if shards else numbers
+    assert list(callback.state["state"]) == callback.state["param_groups"][0]["params"] == keys
+    assert saved.is_dir() or torch.load(saved, weights_only=True)["optimizer_states"][0]["state"].keys() == set(keys)
+
+
+def test_a_file_may_be_replaced_once_it_is_read(runs, tmp_path) -> None:
+    path = tmp_path / "replaced.ckpt"
+    shutil.copy(runs[False].checkpoint(3), path)
+
+    class Replaces(Callback):
+        def on_train_start(self, trainer, pl_module):
+            with path.open("r+b") as file:
+                file.write(bytes(path.stat().st_size))
+
+    resumed = train(tmp_path, model_parallel(), cfg=CFG, ckpt_path=path, callbacks=(Replaces(),))
+
+    assert same(resumed.state, runs[False].state)
+
+
 class CountsRows(torch.optim.SGD):
     """Keeps a number for every row of a parameter."""
 
