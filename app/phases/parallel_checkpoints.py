@@ -246,10 +246,12 @@ def _placed_like(target: object, value: object, name: str) -> object:
     if not isinstance(target, torch.Tensor) or not isinstance(value, torch.Tensor):
         return value
     _require_shape(name, value.shape, target.shape)
-    if isinstance(value, DTensor) or not isinstance(target, DTensor):
-        return value.detach().clone() if not isinstance(value, DTensor) else value
-    # A copy: the file is only mapped, and may be replaced by the next checkpoint.
-    part = distribute_tensor(value.detach(), target.device_mesh, target.placements, src_data_rank=None)
+    if isinstance(value, DTensor):
+        return value
+    part = value.detach()
+    if isinstance(target, DTensor):
+        part = distribute_tensor(part, target.device_mesh, target.placements, src_data_rank=None)
+    # The file is only mapped, and may be replaced by the next checkpoint.
     return part.clone()
 
 

@@ -495,13 +495,16 @@ def test_names_are_those_of_the_module_without_wrappers(tmp_path) -> None:
         set_up(tmp_path / "again", ParallelModule(), cfg, schedule={0: {"params": ["layers.0._checkpoint.*"]}})
 
 
-def test_groups_of_the_module_are_kept_where_its_parts_are_wrapped(tmp_path) -> None:
+@pytest.mark.parametrize("defaults", [None, {"act_ckpt": "wrapped"}], ids=["", "wrapped"])
+def test_groups_of_the_module_are_kept_after_a_validation_and_where_parts_are_wrapped(tmp_path, defaults) -> None:
     def two_groups(parameters):
         weight, bias = parameters
         return torch.optim.SGD([{"params": [weight], "lr": 0.1}, {"params": [bias], "lr": 0.2}])
 
-    cfg = plan(head={"act_ckpt": "wrapped"})
-    run = train(tmp_path, model_parallel(), ParallelModule(optimizer=two_groups), cfg=cfg, max_epochs=1)
+    module, cfg = ParallelModule(optimizer=two_groups), plan(head={}, defaults=defaults)
+    trainer = make_trainer(tmp_path, FinetuningScheduler(strategy_adapter_cfg=cfg), strategy=model_parallel())
+    trainer.validate(module, dataloaders=Batches(1), verbose=False)
+    run = train(tmp_path, model_parallel(), module, cfg=cfg, max_epochs=1)
 
     assert run.notes.epochs[0].lrs == (0.1, 0.2)
 

@@ -76,6 +76,15 @@ def split_layers(module: ParallelModule) -> None:
     parallelize_module(module.layers, module.device_mesh["tensor_parallel"], plan)
 
 
+class ShardedNotes(Notes):
+    """Looks at the parameters that are trained, which a validation hides."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            reshard(pl_module)
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+
 @dataclass
 class Run:
     """What a training left."""
@@ -126,7 +135,7 @@ def train(
     """
     module = ParallelModule() if module is None else module
     scheduler = FinetuningScheduler(schedule, strategy_adapter_cfg=cfg, **(settings or {}))
-    notes = Notes()
+    notes = ShardedNotes()
     companions: list[Any] = []
     if saves:
         companions.append(FTSCheckpoint(folder / "best", monitor="val_loss", save_top_k=-1, filename="{epoch}"))
