@@ -161,7 +161,7 @@ def test_what_a_validation_left_whole_is_saved_as_it_is_trained(tmp_path, shards
 
 def test_a_file_may_be_replaced_once_it_is_read(runs, tmp_path) -> None:
     path = tmp_path / "replaced.ckpt"
-    shutil.copy(runs[False].checkpoint(3), path)
+    shutil.copy(runs[False].checkpoint(4), path)
 
     class Replaces(Callback):
         def on_train_start(self, trainer, pl_module):
