@@ -328,10 +328,8 @@ def restore_optimizer_state(trainer: pl.Trainer) -> None:
     Args:
         trainer: The running Trainer, whose optimizer has the groups that the checkpoint was written with.
     """
-    strategy = trainer.strategy
-    # Under ModelParallelStrategy Lightning leaves it to load_checkpoint, which StrategySeam shadows.
-    restores = strategy.lightning_restore_optimizer or isinstance(strategy, ModelParallelStrategy)
-    if trainer.state.fn == TrainerFn.FITTING and restores:
+    # Where Lightning leaves it to load_checkpoint, the strategy's own method does nothing, and one of ours loads.
+    if trainer.state.fn == TrainerFn.FITTING:
         trainer._checkpoint_connector.restore_optimizers()
 
 
