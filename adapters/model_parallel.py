@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from phasewire.adapters.base import StrategyAdapter
@@ -75,6 +76,21 @@ class ModelParallelStrategyAdapter(StrategyAdapter):
                 "running.",
                 where="strategy_adapter_cfg, fsdp_plan",
                 remedy="Use Trainer(strategy=ModelParallelStrategy(...)), or remove the plan.",
+            )
+
+    def on_before_init_fts(self) -> None:
+        """Refuse callbacks that copy the module, which cannot be done when it is sharded.
+
+        Raises:
+            AdapterError: There is one.
+        """
+        super().on_before_init_fts()
+        copying = [callback for callback in vars(self.trainer)["callbacks"] if isinstance(callback, WeightAveraging)]
+        if copying and isinstance(self.pls_handle, ModelParallelStrategy):
+            raise AdapterError(
+                f"{type(copying[0]).__name__} copies the module, and a sharded module cannot be copied.",
+                where="Trainer(callbacks=...)",
+                remedy="Leave it out, or use a strategy that keeps parameters whole.",
             )
 
     def on_before_fts_fit_start(self) -> None:

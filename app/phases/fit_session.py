@@ -329,12 +329,8 @@ class FitSession:
         self._saved = state if state.begun else None
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
-        if self._has_begun:
-            self._go_on_late()
-
-    def _go_on_late(self) -> None:
-        """Go to the phase of a checkpoint, under a strategy that reads it when the optimizer exists already."""
-        if self._saved is not None:
-            self.running().resume(self._saved)
+        if self._has_begun and state.begun:
+            # Some strategies read a checkpoint when the fit has begun, in phase 0.
+            self.running().resume(state)
         if not self._trainer.strategy.lightning_restore_optimizer:
             restore_optimizer_state(self._trainer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +37,9 @@ __all__ = ["ParallelCheckpoints"]
 
 #: The file of a folder of shards in which Lightning keeps all but tensors; it is written last.
 _METADATA_FILE: Final = "meta.pt"
+
+#: What is copied part by part, when it is loaded.
+_COPIED_IN_PARTS: Final = frozenset({"state_dict", "optimizer_states"})
 
 # Any, here and below: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
 Checkpoint = dict[str, Any]
@@ -78,9 +82,9 @@ class ParallelCheckpoints:
         if self._folder is None:
             if path.is_dir():
                 raise FileNotFoundError(f"the folder has no {_METADATA_FILE}: it was not written to its end")
-            # Mapped into memory: every process reads the part that it holds.
-            whole: Checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=weights_only)
-            return whole
+            # Mapped into memory: every process reads the part that it holds. The file may be replaced later.
+            mapped: Checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=weights_only)
+            return {key: value if key in _COPIED_IN_PARTS else deepcopy(value) for key, value in mapped.items()}
         checkpoint: Checkpoint = torch.load(path / _METADATA_FILE, map_location="cpu", weights_only=weights_only)
         checkpoint["state_dict"] = self._load_shards_of_weights(path)
         return checkpoint
@@ -216,11 +220,11 @@ class ParallelCheckpoints:
             if key in state["state"]:
                 name = names[id(parameter)]
                 states[number] = {
-                    part: _placed_like(parameter, value, f"{part} of {name}") if _is_of_size(value) else value
+                    part: _placed_like(parameter, value, f"{part} of {name}") if _is_of_size(value) else deepcopy(value)
                     for part, value in state["state"][key].items()
                 }
         numbers = iter(range(len(saved)))
-        numbered = [{**group, "params": [next(numbers) for _ in group["params"]]} for group in groups]
+        numbered = [{**group, "params": [next(numbers) for _ in group["params"]]} for group in deepcopy(groups)]
         return {"state": states, "param_groups": numbered}
 
 
@@ -251,7 +255,7 @@ def _placed_like(target: object, value: object, name: str) -> object:
     part = value.detach()
     if isinstance(target, DTensor):
         part = distribute_tensor(part, target.device_mesh, target.placements, src_data_rank=None)
-    # The file is only mapped, and may be replaced by the next checkpoint.
+    # What was read may only be mapped into memory.
     return part.clone()
 
 

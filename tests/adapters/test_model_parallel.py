@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from torch import nn
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -473,6 +473,11 @@ def test_a_plug_in_extends_the_adapter(tmp_path, alone) -> None:
     assert sharded_names(run.module) == ["", "layers.0", "layers.1", "layers.2"]
     assert run.scheduler.strategy_adapter.thawed == [0, 1, 2]
     torch.testing.assert_close(run.state, alone)
+
+
+def test_a_callback_that_would_copy_a_sharded_module_is_refused(tmp_path) -> None:
+    with pytest.raises(AdapterError, match="EMAWeightAveraging copies the module"):
+        train(tmp_path, model_parallel(), cfg=plan(entries=LAYERS), callbacks=(EMAWeightAveraging(),))
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LearningRateFinder
 from torch import nn
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
@@ -173,6 +173,24 @@ def test_a_file_may_be_replaced_once_it_is_read(runs, tmp_path) -> None:
     resumed = train(tmp_path, model_parallel(), module, ckpt_path=path, callbacks=(Replaces(),))
 
     torch.testing.assert_close(resumed.state, runs[False].state)
+
+
+class WithRate(ParallelModule):
+    """Has the attribute that a learning rate finder sets."""
+
+    def __init__(self) -> None:
+        super().__init__(optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=self.lr))
+        self.lr = 0.1
+
+
+@KINDS
+def test_a_learning_rate_finder_leaves_nothing_behind_but_a_rate(tmp_path, shards) -> None:
+    finder = LearningRateFinder(num_training_steps=4, update_attr=False)
+    run = train(tmp_path / "found", model_parallel(shards=shards), WithRate(), cfg=CFG, callbacks=(finder,))
+    expected = train(tmp_path / "without", model_parallel(shards=shards), WithRate(), cfg=CFG)
+
+    assert len(finder.optimal_lr.results["lr"]) > 1
+    assert same(run.state, expected.state)
 
 
 class CountsRows(torch.optim.SGD):
