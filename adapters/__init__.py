@@ -17,16 +17,19 @@ if TYPE_CHECKING:
         AdapterNotFoundError,
         CheckpointError,
         ConfigError,
+        CriterionError,
         PhasewireError,
         ScheduleError,
     )
     from phasewire.adapters.fsdp import FSDPStrategyAdapter
     from phasewire.adapters.model_parallel import ModelParallelStrategyAdapter
     from phasewire.adapters.transformer_bridge import TransformerBridgeStrategyAdapter
+    from phasewire.adapters.transitions import CRITERION_API_VERSION, PhaseProgress, TransitionCriterion
     from phasewire.adapters.views import CanonicalModelView, ModelView, TLNamesModelView
 
 __all__ = [
     "API_VERSION",
+    "CRITERION_API_VERSION",
     "AdapterContractError",
     "AdapterError",
     "AdapterLoadError",
@@ -34,25 +37,31 @@ __all__ = [
     "CanonicalModelView",
     "CheckpointError",
     "ConfigError",
+    "CriterionError",
     "FSDPStrategyAdapter",
     "ModelParallelStrategyAdapter",
     "ModelView",
+    "PhaseProgress",
     "PhasewireError",
     "ScheduleError",
     "StrategyAdapter",
     "TLNamesModelView",
     "TransformerBridgeStrategyAdapter",
+    "TransitionCriterion",
 ]
 
 _ELSEWHERE: Final = {
     "API_VERSION": "phasewire.adapters.base",
+    "CRITERION_API_VERSION": "phasewire.adapters.transitions",
     "CanonicalModelView": "phasewire.adapters.views",
     "FSDPStrategyAdapter": "phasewire.adapters.fsdp",
     "ModelParallelStrategyAdapter": "phasewire.adapters.model_parallel",
     "ModelView": "phasewire.adapters.views",
+    "PhaseProgress": "phasewire.adapters.transitions",
     "StrategyAdapter": "phasewire.adapters.base",
     "TLNamesModelView": "phasewire.adapters.views",
     "TransformerBridgeStrategyAdapter": "phasewire.adapters.transformer_bridge",
+    "TransitionCriterion": "phasewire.adapters.transitions",
 }
 
 if not TYPE_CHECKING:  # a type checker must not take any name for one of ours

@@ -19,6 +19,7 @@ __all__ = [
     "AdapterNotFoundError",
     "CheckpointError",
     "ConfigError",
+    "CriterionError",
     "PhasewireError",
     "ScheduleError",
     "did_you_mean",
@@ -75,6 +76,10 @@ class ScheduleError(PhasewireError):
 
 class CheckpointError(PhasewireError):
     """A checkpoint cannot be written, read, or translated."""
+
+
+class CriterionError(PhasewireError):
+    """A transition criterion cannot be used, or fails."""
 
 
 class AdapterError(PhasewireError):

@@ -6,7 +6,6 @@ imported only when the option is given.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["pytest_addoption", "pytest_collection_modifyitems"]
 
 _OPTION = "--phasewire-adapter"
+_CONFIG_OPTION = "--phasewire-config"
 
 
 class _RuleItem(pytest.Item):
@@ -49,7 +49,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("phasewire", "Phasewire adapters")
     group.addoption(_OPTION, metavar="NAME", help="Check this strategy adapter against the contract, rule by rule.")
     group.addoption(
-        f"{_OPTION}-cfg", metavar="JSON", default="{}", help="The options of the adapter, as a JSON object."
+        f"{_OPTION}-cfg", metavar="YAML", help="The options of the adapter, as YAML or JSON text: '{prefix: acme}'."
+    )
+    group.addoption(
+        f"{_OPTION}-model",
+        metavar="CLASS_PATH",
+        help="What makes the LightningModule to check with, without arguments. A small one by default.",
+    )
+    group.addoption(
+        _CONFIG_OPTION,
+        metavar="FILE",
+        action="append",
+        help="A YAML file whose `discovery` says which adapters are trusted. May be given several times.",
     )
 
 
@@ -68,25 +79,21 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     name = config.getoption(_OPTION)
     if name is None:
         return
-    from phasewire.adapters.errors import AdapterNotFoundError
-    from phasewire.adapters.testing import contract_checker, contract_rules
+    from phasewire.adapters.errors import PhasewireError
+    from phasewire.adapters.testing import contract_checker_from_text, contract_rules
 
     try:
-        checker = contract_checker(name, _options(config.getoption(f"{_OPTION}-cfg")))
-    except AdapterNotFoundError as error:
+        checker = contract_checker_from_text(
+            name,
+            cfg=config.getoption(f"{_OPTION}-cfg"),
+            model=config.getoption(f"{_OPTION}-model"),
+            config_files=config.getoption(_CONFIG_OPTION) or (),
+            options=f"{_OPTION}-",
+        )
+    except PhasewireError as error:
         raise pytest.UsageError(f"{_OPTION}: {error}") from error
     config.add_cleanup(checker.close)
     for rule in contract_rules():
         item: _RuleItem = _RuleItem.from_parent(session, name=f"{name}[{rule}]")
         item.rule, item.checker = rule, checker
         items.append(item)
-
-
-def _options(text: str) -> dict[str, object]:
-    try:
-        options = json.loads(text)
-    except ValueError as error:
-        raise pytest.UsageError(f"{_OPTION}-cfg is no JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise pytest.UsageError(f"{_OPTION}-cfg must be a JSON object, and {text} is given.")
-    return options

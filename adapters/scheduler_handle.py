@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
     from phasewire.adapters.base import StrategyAdapter
+    from phasewire.adapters.views import ModelView
 
 __all__ = ["CheckpointIO", "SchedulerHandle"]
 
@@ -135,6 +136,20 @@ class SchedulerHandle(Protocol):
 
         Returns:
             Depth to the keys of the schedule file.
+        """
+
+    def find_model_view(self, reference: str, *, where: str) -> type[ModelView]:
+        """Look a model view up, under the user's rules of trust.
+
+        Args:
+            reference: A name, ``name@distribution``, ``module:Class`` or ``module.Class``.
+            where: The setting that gave it, for messages.
+
+        Returns:
+            The class of the view.
+
+        Raises:
+            AdapterError: No view is called so, it may not be used, cannot be imported, or is none.
         """
 
     def validate_schedule(self) -> tuple[int, int]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-import pkgutil
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TransformerBridgeStrategyAdapter"]
 
+_WHERE: Final = "strategy_adapter_cfg, model_view"
+
 
 class TransformerBridgeStrategyAdapter(StrategyAdapter):
     """Lets a schedule name parameters as a :class:`~phasewire.adapters.ModelView` does.
@@ -29,8 +30,9 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
     With the canonical view, the default, it works for any module.
 
     Args:
-        model_view: The view: a subclass of :class:`~phasewire.adapters.ModelView`, or where it is, as
-            ``module:Class`` or ``module.Class``. The module's own names by default.
+        model_view: The view: a subclass of :class:`~phasewire.adapters.ModelView`; or text, which is looked up when a
+            Trainer runs: ``"canonical"``, ``"tl_names"``, the name of an installed view, ``module:Class`` or
+            ``module.Class``. The module's own names by default.
         model_view_cfg: Further keyword arguments of the view.
         use_tl_names: Use :class:`~phasewire.adapters.TLNamesModelView`; excludes ``model_view``. In release 0.1.0 an
             adapter with that view can be built, and refuses to connect to a fit.
@@ -55,14 +57,28 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
                 where="strategy_adapter_cfg",
                 remedy="Give one of them.",
             )
-        view_class = TLNamesModelView if use_tl_names else _view_class(model_view)
-        self._built_view = _built(view_class, self, model_view_cfg or {})
+        self._view_cfg = dict(model_view_cfg or {})
+        self._view_name = model_view if isinstance(model_view, str) else None
+        self._built_view: ModelView | None = None
+        if self._view_name is None:
+            named = TLNamesModelView if use_tl_names else CanonicalModelView if model_view is None else model_view
+            self._built_view = _built(_view_class(named), self, self._view_cfg)
         self._mapping_is_built = False
         self.exec_ft_phase = partial(StrategyAdapter.base_ft_phase, translation_func=self.logical_param_translation)
 
     @property
     def model_view(self) -> ModelView:
-        """The view; its maps are built when it is first used in a run."""
+        """The view; its maps are built when it is first used in a run.
+
+        Raises:
+            AdapterError: It is given by name, and no Trainer runs yet that could look it up.
+        """
+        if self._built_view is None:
+            raise AdapterError(
+                f"The model view {self._view_name!r} is looked up when a Trainer runs, and none does yet.",
+                where=_WHERE,
+                remedy="Give the class of the view to use the adapter by itself.",
+            )
         if not self._mapping_is_built:
             self._built_view.build_param_mapping()
             self._mapping_is_built = True
@@ -75,9 +91,13 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
             fts_parent: The :class:`~phasewire.app.FinetuningScheduler` that drives this adapter.
 
         Raises:
-            AdapterError: The view is one of TransformerLens names, and the Trainer is about to fit.
+            AdapterError: The view is given by name and cannot be found, loaded or built; or it is one of
+                TransformerLens names, and the Trainer is about to fit.
         """
         super().connect(fts_parent)
+        if self._view_name is not None:
+            view_class = fts_parent.find_model_view(self._view_name, where=_WHERE)
+            self._built_view = _built(view_class, self, self._view_cfg)
         self._mapping_is_built = False
         if isinstance(self._built_view, TLNamesModelView) and self.trainer.state.fn == TrainerFn.FITTING:
             self._built_view.build_param_mapping()
@@ -139,21 +159,11 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
         return self.model_view.transform_from_canonical(param_names)
 
 
-def _view_class(model_view: type[ModelView] | str | None) -> type[ModelView]:
-    named: object = CanonicalModelView if model_view is None else model_view
-    if isinstance(named, str):
-        try:
-            named = pkgutil.resolve_name(named if ":" in named else ":".join(named.rsplit(".", 1)))
-        except (Exception, SystemExit) as error:
-            raise AdapterError(
-                f"{model_view!r} cannot be imported: {type(error).__name__}: {error}.",
-                where="strategy_adapter_cfg, model_view",
-                remedy="Write where the view is, as 'module:Class' or 'module.Class'.",
-            ) from error
+def _view_class(named: object) -> type[ModelView]:
     if not (isinstance(named, type) and issubclass(named, ModelView)):
         raise AdapterError(
-            f"{model_view!r} is no subclass of phasewire.adapters.ModelView.",
-            where="strategy_adapter_cfg, model_view",
+            f"{named!r} is no subclass of phasewire.adapters.ModelView.",
+            where=_WHERE,
             remedy="Subclass ModelView, or leave model_view out for the module's own names.",
         )
     return named

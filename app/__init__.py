@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         AdapterNotFoundError,
         CheckpointError,
         ConfigError,
+        CriterionError,
         PhasewireError,
         ScheduleError,
     )
@@ -38,6 +39,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointTranslator",
     "ConfigError",
+    "CriterionError",
     "DiscoveryService",
     "FTSCheckpoint",
     "FTSEarlyStopping",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from phasewire.adapters.base import API_VERSION, StrategyAdapter
 from phasewire.adapters.errors import (
@@ -16,11 +14,10 @@ from phasewire.adapters.errors import (
     PhasewireError,
     did_you_mean,
 )
+from phasewire.app.contract_version import require_version
 from phasewire.app.plugin_record import IMPORT_TO_CHANGE, PEER_PACKAGE, PluginRecord
 
 __all__ = ["AdapterRecord"]
-
-_API_VERSION_FORM: Final = re.compile(r"(?P<major>\d+)\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,15 @@ class AdapterRecord(PluginRecord):
         """
         loaded = self.imported(where) if self.given is None else self.given
         adapter_class = _adapter_class(loaded, self.description, where)
-        _check_api_version(adapter_class, self.description, self.distribution, self.version, where)
+        require_version(
+            adapter_class.api_version,
+            API_VERSION,
+            self,
+            contract="adapter contract",
+            page="docs/adapter-contract.md",
+            error=AdapterContractError,
+            where=where,
+        )
         return adapter_class
 
     def __call__(self, *args: object, **cfg: object) -> StrategyAdapter:
@@ -108,43 +113,6 @@ def _adapter_class(loaded: object, description: str, where: str | None) -> type[
     else:
         problem = f"names the class {loaded.__qualname__}, which is no subclass of phasewire.adapters.StrategyAdapter"
     raise AdapterContractError(f"{description} {problem}.", where=where, remedy=remedy)
-
-
-def _check_api_version(
-    adapter_class: type[StrategyAdapter],
-    description: str,
-    distribution: str | None,
-    version: str | None,
-    where: str | None,
-) -> None:
-    # object: a plug-in may have put anything there.
-    declared: object = adapter_class.api_version
-    match = _API_VERSION_FORM.fullmatch(declared) if isinstance(declared, str) else None
-    if match is None:
-        raise AdapterContractError(
-            f"{description} declares api_version = {declared!r}, which is no contract version.",
-            where=where,
-            remedy=f"Write it as text, like {API_VERSION!r}.",
-        )
-    wanted, supported = int(match["major"]), int(API_VERSION.partition(".")[0])
-    if wanted == supported:
-        return
-    newer, older = ("newer", "older") if wanted > supported else ("older", "newer")
-    raise AdapterContractError(
-        f"{description} is written for version {declared} of the adapter contract, and this release of Phasewire "
-        f"drives {supported}.x.",
-        where=where,
-        remedy=f"Install a release of phasewire that drives {wanted}.x, {newer} than {_own_version()}, or a release of "
-        f"{distribution or 'the package it comes from'} for {supported}.x, {older} than {version or 'the installed'}. "
-        "docs/adapter-contract.md lists which release drives which version.",
-    )
-
-
-def _own_version() -> str:
-    try:
-        return metadata.version("phasewire")
-    except metadata.PackageNotFoundError:  # the source tree is on the path, and nothing is installed
-        return "this one"
 
 
 def _check_options(adapter_class: type[StrategyAdapter], args: tuple[object, ...], cfg: Mapping[str, object]) -> None:

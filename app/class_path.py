@@ -141,6 +141,7 @@ def check_arguments(
     *,
     keys: Sequence[str | int] = (),
     locate: Locate = key_path,
+    section: str | None = "init_args",
 ) -> None:
     """Check arguments against a signature: their names, and plain values by the annotations.
 
@@ -150,6 +151,7 @@ def check_arguments(
         given: The arguments by name. Objects, objects to build and mappings are left to whoever takes them.
         keys: The keys that lead to the arguments, for messages.
         locate: Tells the place of a value, for messages.
+        section: The key that arguments stand under, for messages, where there is one.
 
     Raises:
         ConfigError: It takes no argument of a name, needs one that is not given, or takes one of another type.
@@ -182,8 +184,9 @@ def check_arguments(
         problem = (
             f"{name} needs the {_arguments(missing)}, and {'it is' if len(missing) == 1 else 'they are'} not given."
         )
+        below = f" under {section}" if section else ""
         raise ConfigError(
-            problem, where=locate(keys) or None, remedy=f"Give {'it' if len(missing) == 1 else 'them'} under init_args."
+            problem, where=locate(keys) or None, remedy=f"Give {'it' if len(missing) == 1 else 'them'}{below}."
         )
     for argument, annotation in misfits(nameable, given):
         raise ConfigError(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from typing import Final, Generic, Protocol, TypeVar
+from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from phasewire.adapters.errors import ConfigError, PhasewireError, did_you_mean
 from phasewire.app.trust import TrustPolicy, normalised
 
 __all__ = ["OWN_DISTRIBUTION", "EntryPointRegistry", "Offer", "own_version"]
@@ -65,6 +66,11 @@ class EntryPointRegistry(Generic[OfferT]):
         make: Makes a record of ``name``, ``value``, ``distribution``, ``version``, ``native`` and ``refusal``.
         trust: Which distributions may offer anything; all by default.
     """
+
+    path_form: ClassVar[str] = "module:Class"
+    """How what has no name is written, for messages."""
+    unknown_error: ClassVar[type[PhasewireError]] = ConfigError
+    """What is raised for a name that nothing has."""
 
     def __init__(
         self,
@@ -128,6 +134,31 @@ class EntryPointRegistry(Generic[OfferT]):
         if len(usable) > 1:
             self._warn_once(self.conflict(usable))
         return (usable or named)[0]
+
+    def record_of(self, reference: str, *, where: str) -> OfferT:
+        """Tell what a reference means. Nothing is imported.
+
+        Args:
+            reference: A name, ``name@distribution``, ``module:attribute`` or ``module.attribute``.
+            where: The setting that gave it, for messages.
+
+        Returns:
+            The record, which may be one that may not be used.
+
+        Raises:
+            PhasewireError: Nothing is called so.
+        """
+        found = None if ":" in reference else self.find(reference)
+        if found is not None:
+            return found
+        if ":" in reference or ("." in reference and "@" not in reference):
+            return self._make(name=reference, value=reference, refusal=self._trust.refusal_of_path(reference))
+        names = self.names()
+        raise self.unknown_error(
+            f"No {self._kind} is called {reference!r}. {did_you_mean(reference, names)}".rstrip(),
+            where=where,
+            remedy=f"Install the package that offers it, write {self.path_form!r}, or name one of: {', '.join(names)}.",
+        )
 
     def conflict(self, records: Sequence[OfferT]) -> str:
         """Say how it is decided which of several records a name means.

@@ -14,6 +14,7 @@ from torch import nn
 
 from phasewire.adapters.errors import ConfigError
 from phasewire.app.class_path import BuildError
+from phasewire.app.criteria_settings import EARLY_STOPPING, EPOCHS, criteria_of
 from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.validate import ResolvedPhase, ScheduleValidator, shared_parameter_names
@@ -133,7 +134,8 @@ def plan_schedule(
     Args:
         model: The model; only names, shapes and sharing of its parameters are looked at.
         schedule: The schedule; ``None`` takes the one that would be generated.
-        settings: The scheduler's settings; ``base_max_lr``, ``max_depth`` and ``epoch_transitions_only`` matter here.
+        settings: The scheduler's settings; ``base_max_lr``, ``max_depth``, ``epoch_transitions_only`` and
+            ``transition_criteria`` matter here. No criterion is imported.
         validator: Checks the schedule against the model.
         max_epochs: That of the Trainer; ``None`` when it is not known, -1 when there is no limit.
 
@@ -144,11 +146,13 @@ def plan_schedule(
         ScheduleError: The schedule does not fit the model.
     """
     named_parameters = dict(model.named_parameters())
+    ends = _Ends.by(settings)
     resolved = validator.validate(
         generate_default(list(named_parameters)) if schedule is None else schedule,
         named_parameters,
         base_max_lr=settings.base_max_lr,
-        epoch_transitions_only=settings.epoch_transitions_only,
+        epoch_transitions_only=not ends.others,
+        epochs_end_phases=ends.epochs,
         max_epochs=max_epochs,
         shared_names=shared_parameter_names(model),
     )
@@ -165,7 +169,7 @@ def plan_schedule(
                 parameters=parameters,
                 thawed=thawed,
                 lr=phase.lr,
-                moves_on=_moves_on(phase, is_last=depth == last, epochs_only=settings.epoch_transitions_only),
+                moves_on=_moves_on(phase, ends, is_last=depth == last),
             )
         )
     return Plan(
@@ -173,19 +177,37 @@ def plan_schedule(
         total=_elements(named_parameters.values()),
         phases=tuple(planned),
         untrained_phases=resolved.final_depth - last,
-        warnings=(*resolved.warnings, *_out_of_reach(resolved.phases[: last + 1], max_epochs)),
+        warnings=(*resolved.warnings, *_out_of_reach(resolved.phases[: last + 1], ends, max_epochs)),
     )
 
 
-def _out_of_reach(phases: Sequence[ResolvedPhase], max_epochs: int | None) -> Iterator[str]:
-    """Say which phase only early stopping can reach; an epoch of the last phase raises ``max_epochs``."""
-    if max_epochs is None or max_epochs < 0 or phases[-1].max_transition_epoch >= 0:
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What ends a phase."""
+
+    epochs: bool
+    others: str
+
+    @classmethod
+    def by(cls, settings: SchedulerSettings) -> _Ends:
+        names = [
+            choice.reference if isinstance(choice.reference, str) else choice.reference.__name__
+            for choice in criteria_of(settings)
+        ]
+        others = ["early stopping" if name.lower() == EARLY_STOPPING else name for name in names]
+        others = [name for name in others if name.lower() != EPOCHS]
+        return cls(len(others) < len(names), " or ".join(others))
+
+
+def _out_of_reach(phases: Sequence[ResolvedPhase], ends: _Ends, max_epochs: int | None) -> Iterator[str]:
+    """Say which phase epochs alone cannot reach; an epoch of the last phase raises ``max_epochs``."""
+    if not ends.epochs or max_epochs is None or max_epochs < 0 or phases[-1].max_transition_epoch >= 0:
         return
     for depth, phase in enumerate(phases[:-1]):
         if phase.max_transition_epoch >= max_epochs:
             yield (
                 f"Phase {depth} may last to epoch {phase.max_transition_epoch}, and max_epochs is {max_epochs}: phase "
-                f"{depth + 1} is reached only if early stopping ends the phases before it."
+                f"{depth + 1} is reached only if {ends.others} ends the phases before it."
             )
             return
 
@@ -221,18 +243,15 @@ def _configure(model: LightningModule) -> None:
         )
 
 
-def _moves_on(phase: ResolvedPhase, *, is_last: bool, epochs_only: bool) -> str:
+def _moves_on(phase: ResolvedPhase, ends: _Ends, *, is_last: bool) -> str:
+    has_epoch = ends.epochs and phase.max_transition_epoch >= 0
     if is_last:
-        return (
-            "to max_epochs"
-            if phase.max_transition_epoch < 0
-            else f"to max_epochs, at least to epoch {phase.max_transition_epoch}"
-        )
-    if phase.max_transition_epoch < 0:
-        return "by early stopping"
-    if epochs_only:
+        return f"to max_epochs, at least to epoch {phase.max_transition_epoch}" if has_epoch else "to max_epochs"
+    if not has_epoch:
+        return f"by {ends.others}"
+    if not ends.others:
         return f"at epoch {phase.max_transition_epoch}"
-    return f"by early stopping, at epoch {phase.max_transition_epoch} at the latest"
+    return f"by {ends.others}, at epoch {phase.max_transition_epoch} at the latest"
 
 
 def _elements(parameters: Iterable[nn.Parameter]) -> int:

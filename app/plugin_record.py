@@ -50,6 +50,22 @@ class PluginRecord:
         version = self.version or "of unknown version"
         return f"The {self.kind} {self.name!r} of {self.distribution} {version} (entry point {self.value!r})"
 
+    def require_trusted(self, where: str | None) -> None:
+        """Refuse it if it may not be used.
+
+        Args:
+            where: The setting that named it, for messages.
+
+        Raises:
+            PhasewireError: It may not be used.
+        """
+        if self.refusal is not None:
+            raise self.load_error(
+                f"{self.description} may not be used: {self.refusal}. None of its code has run.",
+                where=where,
+                remedy=f"Name another {self.kind}, or change that setting if you trust it.",
+            )
+
     def imported(self, where: str | None) -> object:
         """Import it, if it may be used.
 
@@ -63,12 +79,7 @@ class PluginRecord:
             PhasewireError: It may not be used, or cannot be imported; the cause is chained. One that exits while it is
                 imported is reported so too; ``KeyboardInterrupt`` passes.
         """
-        if self.refusal is not None:
-            raise self.load_error(
-                f"{self.description} may not be used: {self.refusal}. None of its code has run.",
-                where=where,
-                remedy=f"Name another {self.kind}, or change that setting if you trust it.",
-            )
+        self.require_trusted(where)
         try:
             return import_attribute(_class_path(self.value), where=where)
         except ConfigError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError, did_you_mean
+from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError
 from phasewire.app.entry_points import EntryPointRegistry
 from phasewire.app.plugin_record import PluginRecord
 from phasewire.app.schedule.generators.options import with_options
@@ -88,6 +88,8 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
         trust: Whose generators may be used; all by default.
     """
 
+    path_form = "module:function"
+
     def __init__(
         self,
         group: str = GENERATOR_GROUP,
@@ -96,32 +98,6 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
         trust: TrustPolicy | None = None,
     ) -> None:
         super().__init__("schedule generator", group, native, GeneratorRecord, trust)
-
-    def record_of(self, reference: str, *, where: str) -> GeneratorRecord:
-        """Tell which generator a reference means. Nothing is imported.
-
-        Args:
-            reference: A name, ``name@distribution``, ``module:function`` or ``module.function``.
-            where: The setting that gave it, for messages.
-
-        Returns:
-            The record, which may be one that may not be used.
-
-        Raises:
-            ConfigError: No generator is called so.
-        """
-        found = None if ":" in reference else self.find(reference)
-        if found is not None:
-            return found
-        if ":" in reference or ("." in reference and "@" not in reference):
-            refusal = self._trust.refusal_of_path(reference)
-            return GeneratorRecord(name=reference, value=reference, refusal=refusal)
-        names = self.names()
-        raise ConfigError(
-            f"No schedule generator is called {reference!r}. {did_you_mean(reference, names)}".rstrip(),
-            where=where,
-            remedy=f"Install the package that offers it, write 'module:function', or name one of: {', '.join(names)}.",
-        )
 
     # Any: the options of a generator are the user's choice.
     def generate(

@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError, ValidationInfo
 
 from phasewire.adapters.errors import did_you_mean
 from phasewire.app.config_file import key_path
+from phasewire.app.criteria_settings import checked_criteria
 from phasewire.app.discovery import DEFAULT_GROUP
 from phasewire.app.reinit_settings import reinit_problems
 from phasewire.app.schedule.model import Schedule
@@ -34,6 +35,10 @@ def _where(keys: Sequence[str | int]) -> str:
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _criteria(value: object, info: ValidationInfo) -> object:
+    return checked_criteria(value, epoch_transitions_only=info.data.get("epoch_transitions_only", False))
 
 
 def _nothing_is_empty(value: object) -> object:
@@ -96,6 +101,12 @@ class SchedulerSettings(_Section):
     the adapter."""
     schedule_generator_cfg: Mapping[str, Any] | None = None
     """The options of the generator."""
+    # Any: the options of a criterion are its own.
+    transition_criteria: Annotated[
+        tuple[str | type | Mapping[str | type, Mapping[str, Any] | None], ...] | None, BeforeValidator(_criteria)
+    ] = None
+    """What ends a phase: names, ``module:Class``, ``module.Class`` or classes, one with options as a mapping to them;
+    ``None`` for early stopping and epochs."""
 
     @classmethod
     def checked(cls, **settings: object) -> SchedulerSettings:
@@ -127,18 +138,18 @@ _Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
 class DiscoverySettings(_Section):
-    """Where adapters are looked for, and whose may be used."""
+    """Where adapters are looked for, and whose plug-ins may be used."""
 
     group: str = Field(default=DEFAULT_GROUP, min_length=1)
     """The entry-point group that plug-ins announce their adapters in."""
     enabled: bool = True
-    """Use the adapters of other packages at all."""
+    """Use the plug-ins of other packages at all."""
     allow: _Names | None = None
-    """The distributions whose adapters may be used; ``None`` for all."""
+    """The distributions whose plug-ins may be used; ``None`` for all."""
     deny: _Names = ()
-    """The distributions whose adapters may not be used, whatever ``allow`` says."""
+    """The distributions whose plug-ins may not be used, whatever ``allow`` says."""
     allow_paths: _Names | None = None
-    """The modules, with what is below them, that ``module:Class`` in a mapping may name; ``None`` for all."""
+    """The modules, with what is below them, that ``module:Class`` may name as a plug-in; ``None`` for all."""
 
 
 class ClassSpec(_Section):

@@ -1,10 +1,10 @@
-"""What the command line and the demo ask of the container, which they do not import."""
+"""What the command line, the demo and the contract kit ask of the container, which they do not import."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from phasewire.app.schedule_generators import ScheduleGenerators
     from phasewire.app.settings import Settings
 
-__all__ = ["Wired", "WiredConfiguration"]
+__all__ = ["Wired", "WiredConfiguration", "container_from", "new_container"]
 
 
 class WiredConfiguration(Protocol):
@@ -59,3 +59,37 @@ class Wired(Protocol):
 
     def trainer(self) -> Trainer:
         """Build the configured Trainer, with the scheduler among its callbacks."""
+
+
+def new_container() -> Wired:
+    """Make an empty container.
+
+    Imports point one way, containers to app to adapters, and the command line lives in app. It is also where a
+    program begins, and something has to name the container there: it is named by its path, when a command runs.
+
+    Returns:
+        A new ``phasewire.containers.Container``.
+    """
+    from phasewire.app.class_path import import_attribute
+
+    container_class = cast("Callable[[], Wired]", import_attribute("phasewire.containers:Container"))
+    return container_class()
+
+
+def container_from(config_files: Sequence[str | os.PathLike[str]] | None) -> Wired:
+    """Make a container that is configured by files.
+
+    Args:
+        config_files: YAML files; a later one overrides an earlier one.
+
+    Returns:
+        The container; its ``settings()`` are valid.
+
+    Raises:
+        ConfigError: A file cannot be read, or says something that cannot be used.
+    """
+    container = new_container()
+    for path in config_files or ():
+        container.config.from_yaml(path)
+    container.settings()
+    return container

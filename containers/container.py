@@ -7,12 +7,14 @@ from dependency_injector import containers, providers
 from phasewire.app.checkpoint import CheckpointTranslator
 from phasewire.app.discovery import NATIVE_ADAPTERS, AdapterRecord, DiscoveryService
 from phasewire.app.known_adapters import KnownAdapters
+from phasewire.app.model_views import ModelViews
 from phasewire.app.phases.scheduler import FinetuningScheduler
 from phasewire.app.resolver import AdapterResolver
 from phasewire.app.run_parts import build_datamodule, build_model, build_trainer
 from phasewire.app.schedule.validate import ScheduleValidator
 from phasewire.app.schedule_generators import ScheduleGenerators
 from phasewire.app.settings_reader import SettingsReader
+from phasewire.app.transition_criteria import TransitionCriteria
 from phasewire.app.trust import TrustPolicy
 from phasewire.containers.configuration import YamlConfiguration
 from phasewire.containers.lazy_aggregate import LazyAggregate
@@ -41,6 +43,8 @@ class Container(containers.DeclarativeContainer):
     )
     discovery = providers.Factory(DiscoveryService, group=settings.provided.discovery.group, trust=trust)
     schedule_generators = providers.Factory(ScheduleGenerators, trust=trust)
+    transition_criteria = providers.Factory(TransitionCriteria, trust=trust)
+    model_views = providers.Factory(ModelViews, trust=trust)
     adapters = LazyAggregate(
         {
             "fsdp": providers.Factory(AdapterRecord("fsdp", NATIVE_ADAPTERS["fsdp"], native=True)),
@@ -78,10 +82,13 @@ class Container(containers.DeclarativeContainer):
         log_dir=settings.provided.scheduler.log_dir,
         schedule_generator=settings.provided.scheduler.schedule_generator,
         schedule_generator_cfg=settings.provided.scheduler.schedule_generator_cfg,
+        transition_criteria=settings.provided.scheduler.transition_criteria,
         resolver=resolver,
         validator=validator,
         translator=translator,
         schedule_generators=schedule_generators,
+        criteria=transition_criteria,
+        model_views=model_views,
     )
 
     model = providers.Factory(build_model, settings, config)

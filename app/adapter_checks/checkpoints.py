@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any, Final
 
 import torch
-from lightning.pytorch import LightningModule
 
-from phasewire.app.adapter_checks.rule import NotChecked, Rule
+from phasewire.app.adapter_checks.rule import Rule
 from phasewire.app.adapter_checks.subject import Subject
-from phasewire.app.adapter_checks.trial import module_restored_from
 
 __all__ = ["RULES"]
 
@@ -27,12 +24,10 @@ class SavedAndRestoredEqual(Rule):
     def check(self, subject: Subject) -> None:
         """Restore another module and compare."""
         remedy = "Let before_restore_model or load_model_state_dict undo what lightning_module_state_dict does."
-        other = _with_other_values(subject.new_module())
-        try:
-            restored = module_restored_from(_checkpoint(subject), subject.adapter_class, subject.cfg, other)
-        except Exception as error:
+        error = subject.restored.error
+        if error is not None:
             raise self.broken(f"It cannot be restored: {type(error).__name__}: {error}", remedy) from error
-        saved, loaded = subject.explicit.module.state_dict(), restored.state_dict()
+        saved, loaded = subject.explicit.module.state_dict(), subject.restored.module.state_dict()
         wrong = [name for name, value in saved.items() if not torch.equal(value, loaded[name])]
         if wrong:
             raise self.broken(f"{', '.join(wrong)} came back with other values.", remedy)
@@ -99,25 +94,17 @@ class TellsItsCheckpointNames(Rule):
         other = set(_new_checkpoint(subject)["state_dict"]) - own
         if told == "module" and other:
             raise self.broken(f'It is "module", and the state dict names {", ".join(sorted(other))}.', remedy)
-
-
-def _checkpoint(subject: Subject) -> Path:
-    path = subject.explicit.checkpoint
-    if path is None:
-        raise NotChecked(subject.explicit.stopped)
-    return path
+        if told != "module" and not other:
+            raise self.broken(
+                f"It is {told!r}, and all names in the state dict are the module's own.",
+                'Leave checkpoint_names at "module", so that checkpoints can be used without the adapter, or check '
+                "with a model that the adapter renames.",
+            )
 
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
 def _new_checkpoint(subject: Subject) -> dict[str, Any]:
     return {"state_dict": copy.deepcopy(dict(subject.connected.lightning_module_state_dict()))}
-
-
-def _with_other_values(module: LightningModule) -> LightningModule:
-    with torch.no_grad():
-        for value in module.state_dict().values():
-            value.fill_(1)
-    return module
 
 
 RULES: Final[tuple[Rule, ...]] = (

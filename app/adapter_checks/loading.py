@@ -10,6 +10,7 @@ from phasewire.app.adapter_checks.subject import Subject
 
 __all__ = ["RULES"]
 
+_NOT_IMPORTABLE: Final = "The class is defined where another process cannot import it."
 _NO_OPTION: Final = "phasewire_check_no_such_option"
 
 
@@ -21,9 +22,10 @@ class Imports(Rule):
 
     def check(self, subject: Subject) -> None:
         """Look at an import in a new process."""
-        if subject.record.given is not None:
-            return  # the class is at hand, so its module was imported
         report = subject.imported
+        if report.absent and subject.record.given is not None:
+            # The class is at hand, so all that needs it can be looked at.
+            raise NotChecked(_NOT_IMPORTABLE, holds_back=False)
         if report.error is not None:
             raise self.broken(f"{report.error}.".replace("..", "."), "Do at import nothing that can fail or exit.")
 
@@ -39,7 +41,7 @@ class LeavesTorchAlone(Rule):
         """Look at what an import in a new process changed."""
         report = subject.imported
         if report.absent:
-            raise NotChecked("The class is defined where another process cannot import it.")
+            raise NotChecked(_NOT_IMPORTABLE)
         if report.changes:
             raise self.broken(
                 f"Importing {subject.record.value} changes {', '.join(report.changes)}.",
@@ -114,7 +116,7 @@ class Connects(Rule):
         remedy = "Call super().connect(fts_parent) in connect, and super().__init__() in __init__."
         if trial.adapter is None:
             raise NotChecked(trial.stopped)
-        if trial.calls[0] == trial.running == "connect":
+        if trial.running == "connect":
             raise self.broken(trial.stopped, remedy)
         try:
             handle = trial.adapter.fts_handle

@@ -28,7 +28,16 @@ class BrokenRuleError(AdapterContractError):
 
 
 class NotChecked(Exception):  # noqa: N818  # it is no error of the adapter, and nobody outside the kit meets it
-    """A rule cannot be looked at, because what it looks at is not there."""
+    """A rule cannot be looked at, because what it looks at is not there.
+
+    Args:
+        reason: Why; whole sentences.
+        holds_back: Whether the rules that need this one cannot be looked at either.
+    """
+
+    def __init__(self, reason: str, *, holds_back: bool = True) -> None:
+        self.holds_back = holds_back
+        super().__init__(reason)
 
 
 class Rule(ABC):

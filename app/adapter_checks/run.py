@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from phasewire.adapters.errors import ConfigError
-from phasewire.app.adapter_checks import checkpoints, fits, loading, names
+from phasewire.app.adapter_checks import calls, checkpoints, fits, loading, names
 from phasewire.app.adapter_checks.rule import BrokenRuleError, NotChecked, Rule
 from phasewire.app.adapter_checks.subject import Subject
-from phasewire.app.resolver import AdapterResolver
+from phasewire.app.given_text import mapping_from_text, model_from_text
+from phasewire.app.import_probe import ImportProber
+from phasewire.app.wired import container_from
 
-__all__ = ["RULES", "Checker", "Outcome", "State", "checker_for", "rule_named", "rule_names"]
+__all__ = ["RULES", "Checker", "Outcome", "State", "checker_for", "checker_from_text", "rule_named", "rule_names"]
 
 #: Every rule of the contract, in the order in which an author mends them best.
-RULES: Final[tuple[Rule, ...]] = (*loading.RULES, *fits.SCHEDULE_RULES, *names.RULES, *fits.RULES, *checkpoints.RULES)
+RULES: Final[tuple[Rule, ...]] = (
+    *loading.RULES,
+    *fits.SCHEDULE_RULES,
+    *names.RULES,
+    *calls.RULES,
+    *fits.RULES,
+    *checkpoints.RULES,
+)
 
 
 class State(Enum):
@@ -37,6 +47,8 @@ class Outcome:
     """Why it is broken or was not checked."""
     error: BrokenRuleError | None = None
     """How it is broken."""
+    holds_back: bool = True
+    """Whether rules that need this one cannot be looked at, unless it is kept."""
 
 
 def rule_named(name: str) -> Rule:
@@ -64,7 +76,12 @@ def rule_names() -> list[str]:
 
 
 def checker_for(
-    reference: str | type, cfg: Mapping[str, object] | None = None, make_module: Callable[[], object] | None = None
+    reference: str | type,
+    cfg: Mapping[str, object] | None = None,
+    make_module: Callable[[], object] | None = None,
+    *,
+    config_files: Sequence[str | os.PathLike[str]] = (),
+    prober: ImportProber | None = None,
 ) -> Checker:
     """Make the checker of an adapter that is installed or importable.
 
@@ -72,14 +89,47 @@ def checker_for(
         reference: Its name, ``module:Class``, ``module.Class``, or the class.
         cfg: Its options.
         make_module: Makes the model to check with; a small one by default.
+        config_files: YAML files that say which adapters are trusted; by default all are.
+        prober: Imports the adapter in another process; by default the checker has one of its own. Whoever gives one
+            closes it.
 
     Returns:
         The checker; nothing has been imported or checked.
 
     Raises:
         AdapterNotFoundError: Nothing has that name.
+        AdapterLoadError: The configuration does not trust it.
+        ConfigError: The configuration cannot be used.
     """
-    return Checker(Subject(AdapterResolver().record_of(reference, where="the contract kit"), cfg, make_module))
+    record = container_from(config_files).resolver().record_of(reference, where="the contract kit")
+    return Checker(Subject(record, cfg, make_module, prober))
+
+
+def checker_from_text(
+    reference: str,
+    *,
+    cfg: str | None,
+    model: str | None,
+    config_files: Sequence[str | os.PathLike[str]],
+    options: str,
+) -> Checker:
+    """Make the checker of an adapter from what a person typed.
+
+    Args:
+        reference: Its name, ``module:Class`` or ``module.Class``.
+        cfg: Its options, as a YAML or JSON mapping.
+        model: The class path of what makes the model, without arguments; a small one by default.
+        config_files: YAML files that say which adapters are trusted.
+        options: What the options of the command begin with, for messages.
+
+    Returns:
+        The checker; of the adapter, nothing has been imported.
+
+    Raises:
+        PhasewireError: As :func:`checker_for`; or the options cannot be read.
+    """
+    make_module = None if model is None else model_from_text(model, option=f"{options}model")
+    return checker_for(reference, mapping_from_text(cfg, f"{options}cfg"), make_module, config_files=config_files)
 
 
 class Checker:
@@ -141,14 +191,15 @@ class Checker:
 
     def _checked(self, rule: Rule) -> Outcome:
         for needed in rule.needs:
-            if self.outcome(rule_named(needed)).state is not State.KEPT:
+            found_before = self.outcome(rule_named(needed))
+            if found_before.state is not State.KEPT and found_before.holds_back:
                 return Outcome(rule, State.NOT_CHECKED, f"The rule {needed} must hold first.")
         try:
             rule.check(self.subject)
         except BrokenRuleError as error:
             return Outcome(rule, State.BROKEN, str(error), error)
         except NotChecked as reason:
-            return Outcome(rule, State.NOT_CHECKED, str(reason))
+            return Outcome(rule, State.NOT_CHECKED, str(reason), holds_back=reason.holds_back)
         except ConfigError:
             raise  # what the kit was given to check with, not the adapter
         except (Exception, SystemExit) as error:  # noqa: BLE001  # what an adapter raises where it must not is reported

@@ -50,11 +50,12 @@ class RowlessBatches:
         return 2
 
 
-def train_without_data(module: pl.LightningModule) -> pl.LightningModule:
+def train_without_data(module: pl.LightningModule, *, optimize_everything: bool = False) -> pl.LightningModule:
     """Give a module steps that need no data: the loss is the sum of the squares of what is trained.
 
     Args:
         module: Any module; its own steps and optimizers are set aside, its parameters and their names stay.
+        optimize_everything: Give the optimizer every parameter, and not only those that require a gradient.
 
     Returns:
         The module.
@@ -68,7 +69,7 @@ def train_without_data(module: pl.LightningModule) -> pl.LightningModule:
         module.log(MONITOR, 1.0, batch_size=1)
 
     def configure_optimizers() -> torch.optim.Optimizer:
-        return torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.01)
+        return torch.optim.SGD([p for p in module.parameters() if p.requires_grad or optimize_everything], lr=0.01)
 
     for step in (training_step, validation_step, configure_optimizers):
         setattr(module, step.__name__, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +11,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
+import torch
 
 from phasewire.adapters.errors import ConfigError
+from phasewire.app.adapter_checks.observed import Trial
 from phasewire.app.adapter_checks.rule import NotChecked
 from phasewire.app.adapter_checks.sample import SampleModule
-from phasewire.app.adapter_checks.torch_state import ImportReport, import_report
-from phasewire.app.adapter_checks.trial import Trial, run_trial
+from phasewire.app.adapter_checks.trial import restored_trial, run_trial
 from phasewire.app.adapter_record import AdapterRecord
+from phasewire.app.import_probe import ImportProber, ImportReport
 from phasewire.app.schedule.files import load_schedule
 
 if TYPE_CHECKING:
@@ -32,6 +35,10 @@ class Subject:
         record: The adapter.
         cfg: Its options.
         make_module: Makes the model, equal at every call but for its values; a small one by default.
+        prober: Imports the adapter in another process; one of its own by default, which it closes.
+
+    Raises:
+        AdapterLoadError: The configuration does not trust the adapter.
     """
 
     def __init__(
@@ -39,10 +46,14 @@ class Subject:
         record: AdapterRecord,
         cfg: Mapping[str, object] | None = None,
         make_module: Callable[[], object] | None = None,
+        prober: ImportProber | None = None,
     ) -> None:
+        record.require_trusted("the contract kit")  # before any rule looks at an import
         self.record = record
         self.cfg = dict(cfg or {})
         self._make_module = make_module or SampleModule
+        self._prober = prober or ImportProber()
+        self._owns_prober = prober is None
         self._work = TemporaryDirectory(prefix="phasewire-check-")
 
     @property
@@ -56,7 +67,13 @@ class Subject:
         module = re.split(r"\s*[:\[]", self.record.value.strip(), maxsplit=1)[0]
         if ":" not in self.record.value:
             module = module.rpartition(".")[0] or module
-        return import_report(module)
+        given = self.record.given is not None
+        if given and module == "__main__":
+            return ImportReport(absent=True)  # another process has a main module of its own
+        report = self._prober.report(module)
+        if given and report.error is None and report.file != getattr(sys.modules.get(module), "__file__", report.file):
+            return ImportReport(absent=True)  # another module has the name there
+        return report
 
     @cached_property
     def implicit(self) -> Trial:
@@ -79,6 +96,22 @@ class Subject:
             for depth in sorted(generated)[:2]
         }
         return run_trial(self.adapter_class, self.cfg, self.new_module(), self.folder("explicit"), schedule)
+
+    @cached_property
+    def restored(self) -> Trial:
+        """Another module, of other values, restored from the checkpoint of the explicit fit to be validated.
+
+        Raises:
+            NotChecked: There is no checkpoint.
+        """
+        checkpoint = self.explicit.checkpoint
+        if checkpoint is None:
+            raise NotChecked(self.explicit.stopped)
+        other = self.new_module()
+        with torch.no_grad():
+            for value in other.state_dict().values():
+                value.fill_(1)
+        return restored_trial(checkpoint, self.adapter_class, self.cfg, other)
 
     @property
     def connected(self) -> StrategyAdapter:
@@ -140,5 +173,7 @@ class Subject:
         return folder
 
     def close(self) -> None:
-        """Remove what the trial fits wrote."""
+        """Remove what the trial fits wrote, and end what the prober started."""
         self._work.cleanup()
+        if self._owns_prober:
+            self._prober.close()

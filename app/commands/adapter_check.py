@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phasewire.app.commands.reporting import stdout_console
-from phasewire.app.commands.wiring import ConfigFiles, container_from, mapping_from_text, model_from_text
+from phasewire.app.commands.wiring import ConfigFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,11 +41,9 @@ def check_adapter(
 
     Example: `phasewire adapters check my_adapter --cfg '{prefix: acme}'`
     """
-    from phasewire.app.adapter_checks import Checker, State, Subject
+    from phasewire.app.adapter_checks import State, checker_from_text
 
-    options = mapping_from_text(cfg, "--cfg")
-    record = container_from(config).resolver().record_of(adapter, where="phasewire adapters check")
-    checker = Checker(Subject(record, options, None if model is None else model_from_text(model, None)))
+    checker = checker_from_text(adapter, cfg=cfg, model=model, config_files=config or (), options="--")
     try:
         outcomes = list(checker.outcomes())
     finally:

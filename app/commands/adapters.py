@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phasewire.app.commands.adapter_check import check_adapter
+from phasewire.app.commands.adapter_new import new_adapter
 from phasewire.app.commands.reporting import echo_warning, stdout_console
 from phasewire.app.commands.wiring import ConfigFiles, container_from
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["adapters_app"]
 
-adapters_app = typer.Typer(no_args_is_help=True, help="Show and check the strategy adapters that can be named.")
+adapters_app = typer.Typer(no_args_is_help=True, help="Show, check and begin strategy adapters.")
 adapters_app.command("check")(check_adapter)
+adapters_app.command("new")(new_adapter)
 
 
 @adapters_app.command("list")

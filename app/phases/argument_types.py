@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 if not TYPE_CHECKING:  # jsonargparse also runs what stands below "if TYPE_CHECKING"
     GivenSchedule = dict | str | os.PathLike[str] | None
     Options = dict | None
+    Criteria = list | None
 else:
+    from collections.abc import Sequence
+
     from phasewire.app.schedule.model import Schedule
 
     # Any: the values are those of a YAML file, or arguments of a class that is the user's choice.
     GivenSchedule = dict[Any, Any] | str | os.PathLike[str] | Schedule | None
     Options = dict[str, Any] | None
+    Criteria = Sequence[str | type | dict[Any, Any]] | None
 
-__all__ = ["GivenSchedule", "Options"]
+__all__ = ["Criteria", "GivenSchedule", "Options"]

@@ -13,7 +13,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import ConfigError, did_you_mean
+from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.logged_metrics import not_logged
 from phasewire.app.atomic_save import replace_link
 from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
 from phasewire.app.phases.checkpoint_files import may_be_replaced, newest_link, relocated
@@ -116,7 +117,7 @@ class FTSEarlyStopping(EarlyStopping):
         except RuntimeError as error:
             if self.monitor in trainer.callback_metrics:
                 raise
-            raise _never_logged(self, self.monitor, trainer) from error
+            raise not_logged(type(self).__name__, self.monitor, trainer) from error
         if stopping_before or not trainer.should_stop:
             return
         # Lightning lets any process stop all of them, but only the process that decided knows its reason.
@@ -233,7 +234,7 @@ class FTSCheckpoint(ModelCheckpoint):
         except MisconfigurationException as error:
             if self.monitor is None or self.monitor in trainer.callback_metrics:
                 raise
-            raise _never_logged(self, self.monitor, trainer) from error
+            raise not_logged(type(self).__name__, self.monitor, trainer) from error
         finally:
             self._saving_at = None
 
@@ -298,25 +299,3 @@ def _scheduler_in(
             remedy=f"Add a FinetuningScheduler to the callbacks, or use Lightning's own callback instead of {name}.",
         )
     return None
-
-
-def _never_logged(callback: pl.Callback, monitor: str, trainer: pl.Trainer) -> ConfigError:
-    logged = sorted(trainer.callback_metrics)
-    listed = ", ".join(map(repr, logged)) if logged else "none"
-    remedy = f"Log it in the module (self.log({monitor!r}, ...)) or set monitor= to a metric that is logged."
-    every = trainer.check_val_every_n_epoch or 1
-    if not trainer.enable_validation:
-        remedy = (
-            "The Trainer runs no validation. Give it validation data, monitor a metric that training_step logs, or let "
-            "epochs alone decide (epoch_transitions_only=True, restore_best=False)."
-        )
-    elif (trainer.current_epoch + 1) % every:
-        remedy = f"No validation has run yet (check_val_every_n_epoch={every}): check the metric after validation."
-    # With several dataloaders Lightning adds the loader to the name.
-    of_loaders = [name for name in logged if name.startswith(f"{monitor}/dataloader_idx_")]
-    near = did_you_mean(of_loaders[0], of_loaders) if of_loaders else did_you_mean(monitor, logged)
-    return ConfigError(
-        f"{type(callback).__name__} monitors {monitor!r}, which is not logged. Logged metrics: {listed}. "
-        f"{near}".rstrip(),
-        remedy=remedy,
-    )

@@ -6,7 +6,7 @@ A plain callback of the user is converted in place: it stays the same object wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -64,42 +64,55 @@ class Companions:
             self.early_stopping.begin_run()
 
 
-def find_companions(trainer: pl.Trainer, *, epoch_transitions_only: bool, restore_best: bool) -> Companions:
+def find_companions(
+    trainer: pl.Trainer,
+    *,
+    early_stopping: bool,
+    watched: Mapping[str, str],
+    epoch_transitions_only: bool,
+    restore_best: bool,
+) -> Companions:
     """Give the Trainer the callbacks that the schedule needs, keeping the user's own.
 
     Args:
         trainer: The Trainer whose ``callbacks`` are searched and extended.
-        epoch_transitions_only: Phases end by epochs alone, so early stopping has no part in the run.
+        early_stopping: Early stopping ends phases.
+        watched: The metrics that other transition criteria watch, each with its mode.
+        epoch_transitions_only: Phases end by epochs alone, so that early stopping is taken out of the Trainer.
         restore_best: The best checkpoint is restored between phases, so there must be one.
 
     Returns:
         The callbacks to work with.
 
     Raises:
-        ConfigError: There are several candidates, or the checkpoint callback cannot give a best checkpoint.
+        ConfigError: There are several candidates, the checkpoint callback cannot give a best checkpoint, or an
+            FTSEarlyStopping is there to end phases and is not to.
     """
-    _refuse_without_logging(trainer, epoch_transitions_only=epoch_transitions_only)
+    if early_stopping or watched:
+        _refuse_without_logging(trainer)
     callbacks = _without_superseded(callbacks_of(trainer))
-    checkpoint = _existing_checkpoint(callbacks)
-    early_stopping = None if epoch_transitions_only else _existing_early_stopping(callbacks)
     if epoch_transitions_only:
         callbacks = _without_early_stopping(callbacks)
+    elif not early_stopping:
+        _refuse_unused(callbacks)
+    checkpoint = _existing_checkpoint(callbacks)
+    stopping = _existing_early_stopping(callbacks) if early_stopping else None
     added: list[Callback] = []
-    if early_stopping is None and not epoch_transitions_only:
-        monitor, mode = _monitor_of(checkpoint, "FTSEarlyStopping")
-        early_stopping = FTSEarlyStopping(monitor=monitor, mode=mode)
-        added.append(early_stopping)
+    if stopping is None and early_stopping:
+        monitor, mode = _monitor_of(checkpoint, watched, "FTSEarlyStopping")
+        stopping = FTSEarlyStopping(monitor=monitor, mode=mode)
+        added.append(stopping)
     if restore_best:
-        checkpoint = checkpoint or _new_checkpoint(trainer, early_stopping, added)
+        checkpoint = checkpoint or _new_checkpoint(trainer, stopping, watched, added)
         if checkpoint.monitor is None:
-            checkpoint.watch(*_monitor_of(early_stopping, "FTSCheckpoint"))
+            checkpoint.watch(*_monitor_of(stopping, watched, "FTSCheckpoint"))
         _require_best_checkpoint(checkpoint)
     ordered = move_checkpoints_last([*callbacks, *added])
     if checkpoint is not None:
         ordered = _before_other_checkpoints(checkpoint, ordered)
     # A new list: Lightning is iterating over the old one, to call every callback's setup.
     replace_callbacks(trainer, ordered)
-    return Companions(early_stopping, checkpoint, tuple(added))
+    return Companions(stopping, checkpoint, tuple(added))
 
 
 def refuse_a_second(kind: type[Callback], trainer: pl.Trainer) -> None:
@@ -128,8 +141,19 @@ def _before_other_checkpoints(checkpoint: FTSCheckpoint, callbacks: list[Callbac
     return [*others[:first], checkpoint, *others[first:]]
 
 
-def _refuse_without_logging(trainer: pl.Trainer, *, epoch_transitions_only: bool) -> None:
-    if trainer.barebones and not epoch_transitions_only:
+def _refuse_unused(callbacks: Sequence[Callback]) -> None:
+    stopping = _only(list(callbacks), FTSEarlyStopping)
+    if stopping is not None:
+        raise ConfigError(
+            f"The Trainer has {type(stopping).__name__}(monitor={stopping.monitor!r}), whose patience ends a phase, "
+            "and transition_criteria does not name 'early_stopping'.",
+            where="Trainer(callbacks=...)",
+            remedy="Name it there, or use Lightning's own EarlyStopping, which then ends the training in any phase.",
+        )
+
+
+def _refuse_without_logging(trainer: pl.Trainer) -> None:
+    if trainer.barebones:
         raise ConfigError(
             "A barebones Trainer logs nothing, so no metric can end a phase.",
             where="Trainer(barebones=True)",
@@ -223,9 +247,13 @@ def _without_early_stopping(callbacks: list[Callback]) -> list[Callback]:
     return kept
 
 
-def _monitor_of(source: ModelCheckpoint | EarlyStopping | None, wanted_by: str) -> tuple[str, str]:
+def _monitor_of(
+    source: ModelCheckpoint | EarlyStopping | None, watched: Mapping[str, str], wanted_by: str
+) -> tuple[str, str]:
     if source is not None and source.monitor is not None:
         return source.monitor, source.mode
+    for monitor, mode in watched.items():
+        return monitor, mode
     rank_zero_warn(
         f"No callback says which metric to monitor, so {wanted_by} monitors {_DEFAULT_MONITOR!r}. Add an "
         "FTSEarlyStopping or FTSCheckpoint with monitor= to the Trainer's callbacks to choose another."
@@ -233,14 +261,16 @@ def _monitor_of(source: ModelCheckpoint | EarlyStopping | None, wanted_by: str) 
     return _DEFAULT_MONITOR, "min"
 
 
-def _new_checkpoint(trainer: pl.Trainer, early_stopping: EarlyStopping | None, added: list[Callback]) -> FTSCheckpoint:
+def _new_checkpoint(
+    trainer: pl.Trainer, early_stopping: EarlyStopping | None, watched: Mapping[str, str], added: list[Callback]
+) -> FTSCheckpoint:
     if not any(isinstance(callback, Checkpoint) for callback in callbacks_of(trainer)):
         raise ConfigError(
             "restore_best=True needs checkpoints, and the Trainer has no checkpoint callback.",
             where="Trainer(barebones=True)" if trainer.barebones else "Trainer(enable_checkpointing=False)",
             remedy="Set restore_best=False, or let the Trainer save checkpoints.",
         )
-    monitor, mode = _monitor_of(early_stopping, "FTSCheckpoint")
+    monitor, mode = _monitor_of(early_stopping, watched, "FTSCheckpoint")
     checkpoint = FTSCheckpoint(monitor=monitor, mode=mode)
     added.append(checkpoint)
     return checkpoint

@@ -12,9 +12,11 @@ from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
+from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
 from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases
+from phasewire.app.phases.phase_criteria import PhaseCriteria, looks_at_epoch_end
 from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from phasewire.app.phases.callbacks import Phases
     from phasewire.app.schedule_generators import ScheduleGenerators
     from phasewire.app.settings import SchedulerSettings
+    from phasewire.app.transition_criteria import TransitionCriteria
 
 __all__ = ["FitSession", "PlainSchedule"]
 
@@ -52,6 +55,10 @@ class FitSession:
         settings: The settings of the scheduler.
         validator: Resolves the schedule.
         generators: Makes a schedule, where the settings name a generator and no schedule.
+        criteria: Finds what decides that a phase is over.
+
+    Raises:
+        PhasewireError: A transition criterion is not found, or cannot be built.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class FitSession:
         settings: SchedulerSettings,
         validator: ScheduleValidator,
         generators: ScheduleGenerators,
+        criteria: TransitionCriteria,
     ) -> None:
         self.plain_schedule: PlainSchedule = {}
         self.kept_files = KeptFiles()
@@ -69,6 +77,7 @@ class FitSession:
         self._settings = settings
         self._validator = validator
         self._generators = generators
+        self._criteria = PhaseCriteria.of(settings, criteria)
         self._runner: PhaseRunner | None = None
         self._companions: Companions | None = None
         self._given: Schedule | None = None
@@ -109,6 +118,8 @@ class FitSession:
             return
         self._companions = find_companions(
             self._trainer,
+            early_stopping=self._criteria.uses(EarlyStoppingCriterion),
+            watched=self._criteria.watched,
             epoch_transitions_only=self._settings.epoch_transitions_only,
             restore_best=self._settings.restore_best,
         )
@@ -151,7 +162,8 @@ class FitSession:
             Schedule.from_mapping(self.plain_schedule) if edited else self._given,
             self._adapter.get_named_params_for_schedule_validation(),
             base_max_lr=self._settings.base_max_lr,
-            epoch_transitions_only=self._settings.epoch_transitions_only,
+            epoch_transitions_only=self._criteria.are_all(EpochCriterion),
+            epochs_end_phases=self._criteria.uses(EpochCriterion),
             max_epochs=self._trainer.max_epochs,
             shared_names=shared_parameter_names(self._trainer.lightning_module),
         )
@@ -173,7 +185,9 @@ class FitSession:
             raise
         if self._companions is None:
             raise ConfigError("The Trainer was not set up for a fit.", remedy="Call trainer.fit.")
-        self._runner = PhaseRunner(trainer, module, self._adapter, schedule, self._settings, self._companions)
+        self._runner = PhaseRunner(
+            trainer, module, self._adapter, schedule, self._settings, self._companions, self._criteria
+        )
         if not is_dry_run(trainer):
             self._runner.extend_max_epochs()
         self._runner.freeze()
@@ -252,6 +266,7 @@ class FitSession:
         if self._saved is not None and self._trainer.ckpt_path is not None:
             self.kept_files.resume(self._trainer.ckpt_path, self._saved.put_off)
         runner = self.running()
+        runner.begin_training()
         if runner.depth < runner.final_depth:
             refuse_averaging_across_phases(self._trainer, runner.final_depth, runner.final_phase_begins_by())
 
@@ -268,17 +283,29 @@ class FitSession:
         if is_over():
             self.running().advance()
 
-    def check_monitors(self) -> None:
-        """Let the adapter check the monitored metrics once they are logged."""
-        if self._trainer.sanity_checking or self._companions is None:
+    def end_validation(self) -> None:
+        """Look at the metrics after a validation."""
+        if self._trainer.sanity_checking:
             return
-        logged = self._companions.monitors.intersection(self._trainer.callback_metrics)
+        self._check_monitors()
+        if not looks_at_epoch_end(self._trainer):
+            self.running().look()
+
+    def _check_monitors(self) -> None:
+        """Let the adapter check the monitored metrics once they are logged."""
+        monitors = set(self._criteria.watched)
+        if self._companions is not None:
+            monitors |= self._companions.monitors
+        logged = monitors.intersection(self._trainer.callback_metrics)
         for monitor in logged - self._checked_monitors:
             self._checked_monitors.add(monitor)
             self._adapter.on_validate_monitor_metric(monitor)
 
     def end_epoch(self) -> None:
-        """Note what Lightning leaves out at the end of an epoch."""
+        """Look at the metrics at the end of an epoch, and note what Lightning leaves out there."""
+        self._check_monitors()
+        if looks_at_epoch_end(self._trainer):
+            self.running().look()
         self._catch_up.note_epoch_end(self._trainer)
 
     def end_training(self) -> None:
@@ -294,7 +321,8 @@ class FitSession:
         self._catch_up.settle(self._trainer)
         # A Timer, too, stops a training, which is to be resumed.
         stopping = None if self._companions is None else self._companions.early_stopping
-        is_over = not self._trainer.should_stop or (stopping is not None and stopping.ended_run)
+        ended = self.running().has_ended_training or (stopping is not None and stopping.ended_run)
+        is_over = ended or not self._trainer.should_stop
         self.kept_files.release(remove, is_over=is_over)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------

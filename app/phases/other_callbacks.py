@@ -55,7 +55,7 @@ def refuse_averaging_across_phases(trainer: pl.Trainer, final_phase: int, begins
     Args:
         trainer: The Trainer.
         final_phase: The last phase that will be trained.
-        begins_by: The epoch at which the last phase begins at the latest; ``None`` when early stopping alone decides.
+        begins_by: The epoch at which the last phase begins at the latest; ``None`` when no epoch decides.
 
     Raises:
         ConfigError: Averaging may begin before that epoch is over.
@@ -64,7 +64,11 @@ def refuse_averaging_across_phases(trainer: pl.Trainer, final_phase: int, begins
         if not isinstance(callback, StochasticWeightAveraging):
             continue
         if begins_by is None or begins_by >= callback.swa_start:
-            begins = "when early stopping ends the phase before" if begins_by is None else f"at epoch {begins_by}"
+            begins = (
+                "when early stopping or another criterion ends the phase before"
+                if begins_by is None
+                else f"at epoch {begins_by}"
+            )
             raise ConfigError(
                 f"StochasticWeightAveraging begins at epoch {callback.swa_start} (counted from 0), and phase "
                 f"{final_phase}, the last one, begins {begins}. It cannot average across phases: it replaces the lr "

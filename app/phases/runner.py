@@ -11,7 +11,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
+from phasewire.app.phases.criteria import EpochCriterion
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.companions import Companions
+    from phasewire.app.phases.phase_criteria import PhaseCriteria
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
 
@@ -42,6 +45,11 @@ class PhaseRunner:
         schedule: The resolved schedule.
         settings: The settings of the scheduler.
         companions: The callbacks the run works with.
+        criteria: Decide that a phase is over.
+
+    Attributes:
+        schedule: The resolved schedule.
+        has_ended_training: A criterion has ended the last phase, and with it the training.
     """
 
     def __init__(
@@ -52,13 +60,17 @@ class PhaseRunner:
         schedule: ResolvedSchedule,
         settings: SchedulerSettings,
         companions: Companions,
+        criteria: PhaseCriteria,
     ) -> None:
         self.schedule = schedule
+        self.has_ended_training = False
         self._trainer = trainer
         self._module = module
         self._adapter = adapter
         self._settings = settings
         self._companions = companions
+        self._criteria = criteria
+        self._ended_by: list[str] = []
         self._support = support_for(trainer.strategy)
         # Once: a schedule of 50,000 phases takes a second.
         self._state = PhaseState(schedule=record_of(schedule), versions=installed_versions())
@@ -83,8 +95,10 @@ class PhaseRunner:
         """Tell when the last phase begins at the latest.
 
         Returns:
-            The epoch; ``None`` when early stopping alone ends one of the phases before.
+            The epoch; ``None`` when no epoch ends one of the phases before.
         """
+        if not self._criteria.uses(EpochCriterion):
+            return None
         epoch = self._state.started_at_epoch
         for phase in self.schedule.phases[self.depth : self.final_depth]:
             if phase.max_transition_epoch < 0:
@@ -104,6 +118,7 @@ class PhaseRunner:
             schedule=self._state.schedule,
             versions=self._state.versions,
             begun=self._state.begun,
+            criteria=self._criteria.snapshot(self.depth),
             optimization=self._optimization.snapshot(),
         )
 
@@ -111,6 +126,15 @@ class PhaseRunner:
         """Note that training begins in phase 0, with the optimizer as the schedule wants it."""
         self._state.begun = True
         self._state.started_at_epoch = self._trainer.current_epoch
+        self._criteria.begin_phase(self._progress())
+
+    def begin_training(self) -> None:
+        """Act when training begins.
+
+        Criteria that a checkpoint does not know begin, and a training that had ended when it was saved ends again.
+        """
+        self._criteria.begin_new(self._progress())
+        self._end_training_if_over()
 
     # -- the beginning of a fit ----------------------------------------------------------------------------------
 
@@ -130,6 +154,8 @@ class PhaseRunner:
         """
         epochs = [phase.max_transition_epoch for phase in self.schedule.phases[: self.final_depth + 1]]
         limit = self._trainer.max_epochs
+        if not self._criteria.uses(EpochCriterion):
+            return
         if epochs[-1] < 0 or limit is None or limit < 0 or max(epochs) <= limit:
             return
         rank_zero.info(f"max_epochs was raised from {limit} to {max(epochs)}, the last epoch of the schedule.")
@@ -208,6 +234,7 @@ class PhaseRunner:
         self.thaw_to_depth()
         self._optimization.resume(saved.optimization)
         self._support.after_thaw()
+        self._resume_criteria(saved)
         now = self._state.versions
         others = [f"{name} {was} (now {now.get(name)})" for name, was in saved.versions.items() if was != now.get(name)]
         written = f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
@@ -225,14 +252,19 @@ class PhaseRunner:
         # Epoch 0 is no exception to a max_transition_epoch of 0, which lets phase 0 end before it trains.
         if self.depth >= self.final_depth or (0 < epoch == self._state.started_at_epoch):
             return False
-        stopping = self._companions.early_stopping
-        patience_is_over = stopping is not None and stopping.es_phase_complete
-        last_epoch = self.schedule.phases[self.depth].max_transition_epoch
-        return self._support.agree(patience_is_over or 0 <= last_epoch <= epoch)
+        self._ended_by = self._criteria.ending(self._progress())
+        return self._support.agree(bool(self._ended_by))
+
+    def look(self) -> None:
+        """Let the criteria look at the metrics, now that a validation or an epoch without one is done."""
+        self._criteria.look(self._progress(), self._support.agree)
+        self._end_training_if_over()
 
     def advance(self) -> None:
         """Move on to the next phase, or fail and stay in this one."""
         before = replace(self._state)
+        if self._ended_by:
+            rank_zero.info(f"Phase {self.depth} is over: {', '.join(self._ended_by)}.")
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
         try:
@@ -241,8 +273,7 @@ class PhaseRunner:
         except BaseException:
             self._state = before
             raise
-        if self._companions.early_stopping is not None:
-            self._companions.early_stopping.begin_phase()
+        self._criteria.begin_phase(self._progress())
 
     def step(self) -> None:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
@@ -270,6 +301,29 @@ class PhaseRunner:
         phases = range((self.depth if depth is None else depth) + 1)
         # All at once: one pass over the module, however many phases there are.
         self._thaw([name for phase in phases for name in self._module_names(phase, known)])
+
+    def _progress(self) -> PhaseProgress:
+        return PhaseProgress(
+            self._trainer,
+            depth=self.depth,
+            final_depth=self.final_depth,
+            began_at_epoch=self._state.started_at_epoch,
+            max_transition_epoch=self.schedule.phases[self.depth].max_transition_epoch,
+        )
+
+    def _end_training_if_over(self) -> None:
+        if self.depth < self.final_depth or not self._criteria.is_over or self.has_ended_training:
+            return
+        self.has_ended_training = self._trainer.should_stop = True
+        rank_zero.info(f"Phase {self.depth}, the last one, is over, and with it the training.")
+
+    def _resume_criteria(self, saved: PhaseState) -> None:
+        changes = self._criteria.resume(saved.criteria, self.depth)
+        if changes:
+            rank_zero_warn(
+                f"Training goes on in phase {self.depth} with other transition criteria than those of the checkpoint: "
+                f"{'; '.join(changes)}. What is new begins in the middle of the phase, and knows nothing of before."
+            )
 
     def _require_same_phases(self, saved: PhaseState) -> None:
         now = self._state.schedule

@@ -12,7 +12,7 @@ from phasewire.app.schedule.values import plain_copy
 if TYPE_CHECKING:
     from phasewire.app.schedule.resolved import ResolvedSchedule
 
-__all__ = ["changes_between", "record_of", "require_resumable"]
+__all__ = ["changes_between", "plain", "record_of", "require_resumable"]
 
 # Any: the values are those of the schedule file.
 PhaseRecord = dict[str, Any]
@@ -31,7 +31,7 @@ def record_of(schedule: ResolvedSchedule) -> list[PhaseRecord]:
         One dict for every phase, with the keys of the schedule file and names in full. Plain values only: an object
         among the arguments of a class stands there as text.
     """
-    return [{key: _plain(value) for key, value in phase.to_dict().items()} for phase in schedule.phases]
+    return [{key: plain(value) for key, value in phase.to_dict().items()} for phase in schedule.phases]
 
 
 def require_resumable(
@@ -146,13 +146,20 @@ def _sentence(changes: Sequence[str]) -> str:
     return f"{'; '.join(changes)}."
 
 
-def _plain(value: object) -> object:
-    """Turn a value into one that a checkpoint can be trusted with: data stays, everything else becomes text."""
+def plain(value: object) -> object:
+    """Turn a value into one that a checkpoint can be trusted with: data stays, everything else becomes text.
+
+    Args:
+        value: Whatever it is.
+
+    Returns:
+        Plain values, in lists and dicts.
+    """
     value = plain_copy(value)
     if isinstance(value, dict):
-        return {str(key) if not isinstance(key, int) else key: _plain(item) for key, item in value.items()}
+        return {str(key) if not isinstance(key, int) else key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, type) or hasattr(value, "__qualname__"):

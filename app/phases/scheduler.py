@@ -16,7 +16,8 @@ from phasewire.adapters.errors import ConfigError
 from phasewire.adapters.lightning_seams import saves_shards, unwrapped_name
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
-from phasewire.app.phases.argument_types import GivenSchedule, Options
+from phasewire.app.model_views import ModelViews
+from phasewire.app.phases.argument_types import Criteria, GivenSchedule, Options
 from phasewire.app.phases.companions import refuse_a_second
 from phasewire.app.phases.fit_session import FitSession, PlainSchedule
 from phasewire.app.phases.kept_files import KeptFiles
@@ -30,12 +31,14 @@ from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.validate import ScheduleValidator
 from phasewire.app.schedule_generators import ScheduleGenerators
 from phasewire.app.settings import SchedulerSettings
+from phasewire.app.transition_criteria import TransitionCriteria
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.adapters.scheduler_handle import CheckpointIO
+    from phasewire.adapters.views import ModelView
     from phasewire.app.lightning_seams import StrategySeam
     from phasewire.app.phases.runner import PhaseRunner
 
@@ -72,10 +75,15 @@ class FinetuningScheduler(Callback):
             ``"discriminative"``, ``"pairs"``, the name of an installed generator, or ``module:function``. By default
             the adapter does.
         schedule_generator_cfg: The options of the generator.
+        transition_criteria: What ends a phase: ``"early_stopping"``, ``"epochs"``, ``"plateau"``, the name of an
+            installed criterion, ``module:Class``, or the class; one with options as ``{"plateau": {"window": 3}}``. By
+            default early stopping and epochs.
         resolver: Chooses the adapter.
         validator: Resolves the schedule.
         translator: Passes checkpoints through the adapter.
         schedule_generators: Finds the generator.
+        criteria: Finds the transition criteria.
+        model_views: Finds the model view that an adapter names.
 
     Raises:
         ConfigError: A setting has a wrong type or value.
@@ -102,10 +110,13 @@ class FinetuningScheduler(Callback):
         *,
         schedule_generator: str | None = None,
         schedule_generator_cfg: Options = None,
+        transition_criteria: Criteria = None,
         resolver: AdapterResolver | None = None,
         validator: ScheduleValidator | None = None,
         translator: CheckpointTranslator | None = None,
         schedule_generators: ScheduleGenerators | None = None,
+        criteria: TransitionCriteria | None = None,
+        model_views: ModelViews | None = None,
     ) -> None:
         super().__init__()
         self.settings = SchedulerSettings.checked(
@@ -127,12 +138,15 @@ class FinetuningScheduler(Callback):
             log_dir=log_dir,
             schedule_generator=schedule_generator,
             schedule_generator_cfg=schedule_generator_cfg,
+            transition_criteria=transition_criteria,
         )
         logging.getLogger(rank_zero.LOGGER_NAME).setLevel(self.settings.logging_level)
         self._resolver = resolver or AdapterResolver()
         self._validator = validator or ScheduleValidator()
         self._translator = translator or CheckpointTranslator()
         self._generators = schedule_generators or ScheduleGenerators()
+        self._criteria = criteria or TransitionCriteria()
+        self._model_views = model_views or ModelViews()
         self._trainer: pl.Trainer | None = None
         self._adapter: StrategyAdapter | None = None
         self._seam: StrategySeam | None = None
@@ -272,6 +286,10 @@ class FinetuningScheduler(Callback):
         """Give the default schedule for named parameters: two a phase, last ones first."""
         return generate_default(list(map(unwrapped_name, names))).to_dict()
 
+    def find_model_view(self, reference: str, *, where: str) -> type[ModelView]:
+        """Look a model view up, under the rules of trust."""
+        return self._model_views.record_of(reference, where=where).load(where=where)
+
     def validate_schedule(self) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives."""
         return self._session().validate_schedule()
@@ -311,7 +329,9 @@ class FinetuningScheduler(Callback):
         fitting = stage == TrainerFn.FITTING
         if fitting:
             refuse_conflicting(trainer, self.strategy_adapter)
-            self._fit = FitSession(trainer, self.strategy_adapter, self.settings, self._validator, self._generators)
+            self._fit = FitSession(
+                trainer, self.strategy_adapter, self.settings, self._validator, self._generators, self._criteria
+            )
         self._seam = translate_checkpoints_of(
             trainer.strategy,
             self.strategy_adapter,
@@ -368,13 +388,12 @@ class FinetuningScheduler(Callback):
             self.on_train_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the adapter check the monitored metrics once they are logged."""
+        """Look at the metrics, once they are logged."""
         if trainer.state.fn == TrainerFn.FITTING:
-            self._session().check_monitors()
+            self._session().end_validation()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the adapter check the monitored metrics once they are logged."""
-        self._session().check_monitors()
+        """Look at the metrics, once they are logged."""
         self._session().end_epoch()
 
     # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has

@@ -49,6 +49,8 @@ class PhaseState:
     """The versions of the packages that write the state, by :func:`installed_versions`."""
     begun: bool = False
     """Whether training had begun; a learning-rate finder saves and restores before it does."""
+    criteria: list[dict[str, Any]] = field(default_factory=list)
+    """The transition criteria; see :class:`~phasewire.app.phases.phase_criteria.PhaseCriteria`."""
     optimization: OptimizationState = field(default_factory=OptimizationState)
     """The optimizer and the lr schedulers, when the state was written."""
 
@@ -67,6 +69,7 @@ class PhaseState:
             "put_off": self.put_off,
             "versions": self.versions,
             "begun": self.begun,
+            "criteria": self.criteria,
             **asdict(self.optimization),
         }
 
@@ -103,6 +106,7 @@ class PhaseState:
                 put_off=list(saved["put_off"]),
                 versions=dict(saved["versions"]),
                 begun=bool(saved["begun"]),
+                criteria=[_criterion(entry) for entry in saved["criteria"]],
                 optimization=OptimizationState(
                     groups=[list(names) for names in saved["groups"]],
                     optimizer_phase=int(saved["optimizer_phase"]),
@@ -131,6 +135,17 @@ def installed_versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions
+
+
+# Any: as above.
+def _criterion(saved: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": str(saved["name"]),
+        "distribution": saved["distribution"],
+        "options": dict(saved["options"]),
+        "over": bool(saved["over"]),
+        "state": dict(saved["state"]),
+    }
 
 
 def _unreadable(reason: str, where: str | None) -> CheckpointError:

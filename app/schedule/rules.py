@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from phasewire.app.schedule.model import Schedule
     from phasewire.app.schedule.places import Places
 
-__all__ = ["check_empty_phases", "check_epochs", "check_phase_zero"]
+__all__ = ["check_empty_phases", "check_epochs", "check_no_epochs", "check_phase_zero"]
 
 
 def check_phase_zero(schedule: Schedule, places: Places) -> list[str]:
@@ -92,14 +92,34 @@ def check_epochs(
     return [*_early_epochs(epochs, places), *_final_epoch(epochs, places, max_epochs)]
 
 
+def check_no_epochs(schedule: Schedule, places: Places) -> list[str]:
+    """Find epochs that end nothing, because other criteria alone end phases.
+
+    Args:
+        schedule: The schedule.
+        places: Where things stand.
+
+    Returns:
+        One warning that names them all, if there are any.
+    """
+    given = [depth for depth, phase in enumerate(schedule.phases) if phase.max_transition_epoch >= 0]
+    if not given:
+        return []
+    warning = (
+        f"{places.phase(given[0], 'max_transition_epoch')}: {_phases(given)} a max_transition_epoch, which ends "
+        "nothing: transition_criteria does not name 'epochs'."
+    )
+    return [warning]
+
+
 def _refuse_missing_epochs(epochs: list[int], places: Places) -> None:
     missing = [depth for depth, epoch in enumerate(epochs) if epoch < 0]
     if missing:
         raise ScheduleError(
-            f"epoch_transitions_only is on, and {_phases(missing)} no max_transition_epoch.",
+            f"Epochs alone end phases, and {_phases(missing)} no max_transition_epoch.",
             where=places.phase(missing[0]),
-            remedy="Give every phase a max_transition_epoch, or let early stopping decide as well "
-            "(epoch_transitions_only=False).",
+            remedy="Give every phase a max_transition_epoch, or let early stopping decide as well: leave out "
+            "epoch_transitions_only, or name it in transition_criteria.",
         )
 
 

@@ -12,7 +12,7 @@ from phasewire.app.schedule.numbering import require_contiguous
 from phasewire.app.schedule.places import Places
 from phasewire.app.schedule.reinit import check_reinit
 from phasewire.app.schedule.resolved import ResolvedPhase, ResolvedSchedule
-from phasewire.app.schedule.rules import check_empty_phases, check_epochs, check_phase_zero
+from phasewire.app.schedule.rules import check_empty_phases, check_epochs, check_no_epochs, check_phase_zero
 
 if TYPE_CHECKING:
     from torch.nn import Module, Parameter
@@ -34,6 +34,7 @@ class ScheduleValidator:
         *,
         base_max_lr: float | None = 1e-5,
         epoch_transitions_only: bool = False,
+        epochs_end_phases: bool = True,
         max_epochs: int | None = None,
         shared_names: Mapping[str, str] = _NONE_SHARED,
     ) -> ResolvedSchedule:
@@ -46,6 +47,7 @@ class ScheduleValidator:
             named_params: The parameters by the names a schedule may use, in registration order.
             base_max_lr: The learning rate of phases after the first that give none; ``None`` leaves the optimizer's.
             epoch_transitions_only: Whether phases end by ``max_transition_epoch`` alone.
+            epochs_end_phases: Whether ``max_transition_epoch`` ends phases at all.
             max_epochs: That of the Trainer, for messages; ``None`` when it is not known.
             shared_names: Second name of a tied parameter to the name it is registered under; see
                 :func:`shared_parameter_names`.
@@ -66,7 +68,12 @@ class ScheduleValidator:
         require_contiguous(schedule, places)
         warnings = check_phase_zero(schedule, places)
         warnings += check_empty_phases(schedule, places)
-        warnings += check_epochs(schedule, places, epoch_transitions_only=epoch_transitions_only, max_epochs=max_epochs)
+        if epochs_end_phases:
+            warnings += check_epochs(
+                schedule, places, epoch_transitions_only=epoch_transitions_only, max_epochs=max_epochs
+            )
+        else:
+            warnings += check_no_epochs(schedule, places)
         check_reinit(schedule, places)
         expansion = expand_params(schedule, named_params, shared_names, places)
         return ResolvedSchedule.assembled(

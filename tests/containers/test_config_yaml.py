@@ -38,6 +38,7 @@ OTHER_VALUES = {
     "log_dir": "logs",
     "schedule_generator": "equal_mass",
     "schedule_generator_cfg": {"phases": 2},
+    "transition_criteria": ({"plateau": {"window": 3}}, "epochs"),
 }
 
 

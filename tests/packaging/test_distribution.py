@@ -48,7 +48,7 @@ def test_every_folder_with_python_files_is_listed_as_a_package(repository: Path)
     assert setuptools["packages"] == sorted(".".join(("phasewire", *folder.parts)) for folder in folders)
 
 
-@pytest.mark.parametrize("pattern", ["*.py", "*.yaml", "py.typed"])
+@pytest.mark.parametrize("pattern", ["*.py", "*.yaml", "*.j2", "py.typed"])
 def test_the_wheel_has_every_file_of_the_packages(pattern: str, distribution: Distribution, repository: Path) -> None:
     in_wheel = {file for file in distribution.wheel_files() if Path(file).match(pattern)}
     assert in_wheel == {f"phasewire/{file}" for file in source_files(repository, pattern)}

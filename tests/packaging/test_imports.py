@@ -44,9 +44,11 @@ def test_only_the_command_line_and_the_test_kit_name_a_part_above_them_by_its_pa
         if path.startswith(("phasewire.app", "phasewire.containers"))
     }
     assert named == {
+        ("phasewire.adapters.testing", "phasewire.app.adapter_checks:ImportProber"),
         ("phasewire.adapters.testing", "phasewire.app.adapter_checks:checker_for"),
+        ("phasewire.adapters.testing", "phasewire.app.adapter_checks:checker_from_text"),
         ("phasewire.adapters.testing", "phasewire.app.adapter_checks:rule_names"),
-        ("phasewire.app.commands.wiring", "phasewire.containers:Container"),
+        ("phasewire.app.wired", "phasewire.containers:Container"),
     }
 
 
@@ -113,7 +115,9 @@ def test_a_private_name_is_seen(check: Check, source: str, tmp_path: Path) -> No
     assert len(found(check, source_modules(tmp_path))) == 1
 
 
-@pytest.mark.parametrize("source", ["self._own", "super()._own()", "trainer.__class__", "for _ in range(3): ..."])
+@pytest.mark.parametrize(
+    "source", ["self._own", "super()._own()", "trainer.__class__", "for _ in range(3): ...", "os._exit(0)"]
+)
 def test_a_name_of_ones_own_is_not_seen(source: str, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "a.py").write_text(source)

@@ -14,7 +14,7 @@ from test_cases import CASES
 
 FOLDER = Path(__file__).parent
 #: Settings that the peer does not have.
-OURS_ALONE = {"schedule_generator", "schedule_generator_cfg"}
+OURS_ALONE = {"schedule_generator", "schedule_generator_cfg", "transition_criteria"}
 TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 
 

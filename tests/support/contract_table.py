@@ -1,6 +1,7 @@
 """The public signatures of the adapter contract as text, to be compared with what was recorded for its version.
 
-``python tests/support/contract_table.py > tests/adapters/contract/<version>.json`` records them.
+``python tests/support/contract_table.py > tests/adapters/contract/<version>.json`` records them;
+with ``criterion`` as an argument, those of transition criteria.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import inspect
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 
-from phasewire.adapters import ModelView, StrategyAdapter
+from phasewire.adapters import ModelView, PhaseProgress, StrategyAdapter, TransitionCriterion
 
 Table = dict[str, str]
+
+ADAPTER_CLASSES = (StrategyAdapter, ModelView)
+CRITERION_CLASSES = (TransitionCriterion, PhaseProgress)
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,14 @@ class Change:
         return f"{self.name}: recorded {self.recorded or 'nothing'}, found {self.found or 'nothing'}"
 
 
-def contract_table(classes: Iterable[type] = (StrategyAdapter, ModelView)) -> Table:
+def contract_table(classes: Iterable[type] = ADAPTER_CLASSES) -> Table:
     """Give each public name of the classes, and their constructor, with its signature."""
     return {
         f"{owner.__name__}.{name}": _text(owner, name, member)
         for owner in classes
         for name, member in sorted({**dict.fromkeys(_annotated(owner)), **vars(owner)}.items())
-        if name == "__init__" or not name.startswith("_")
+        # Phasewire makes what is a dataclass, so a further field breaks nothing.
+        if not name.startswith("_") or (name == "__init__" and not is_dataclass(owner))
     }
 
 
@@ -58,7 +63,9 @@ def _annotated(owner: type) -> Iterable[str]:
 def _text(owner: type, name: str, member: object) -> str:
     annotation = inspect.get_annotations(owner).get(name)
     if annotation is not None:
-        return f"{annotation}" + ("" if callable(member) or name == "api_version" else f" = {member!r}")
+        return f"{annotation}" + (
+            "" if callable(member) or name == "api_version" or inspect.ismemberdescriptor(member) else f" = {member!r}"
+        )
     if isinstance(member, property):
         return f"property {inspect.signature(member.fget)}"
     if isinstance(member, staticmethod):
@@ -70,5 +77,5 @@ def _text(owner: type, name: str, member: object) -> str:
 
 
 if __name__ == "__main__":
-    json.dump(contract_table(), sys.stdout, indent=2)
+    json.dump(contract_table(CRITERION_CLASSES if "criterion" in sys.argv else ADAPTER_CLASSES), sys.stdout, indent=2)
     sys.stdout.write("\n")

@@ -34,7 +34,7 @@ class SplitModule(TunedModule):
     def validation_step(self, batch, batch_idx):
         # Rank 0's losses end phase 1; those of the others never would.
         self.log("val_loss", float(self.current_epoch if self.global_rank == 0 else -self.current_epoch))
-        self.log("score", SCORES[self.current_epoch], sync_dist=True)
+        self.log("score", SCORES[min(self.current_epoch, len(SCORES) - 1)], sync_dist=True)
 
 
 class SaveRank(Callback):

@@ -6,7 +6,7 @@ import importlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,3 +53,36 @@ def on_the_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             if str(getattr(module, "__file__", None)).startswith(str(folder)):
                 del sys.modules[name]
         importlib.invalidate_caches()
+
+
+@contextmanager
+def distribution_on_the_path(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    group: str,
+    offers: Mapping[str, str],
+    modules: Mapping[str, str],
+) -> Iterator[Path]:
+    """Write a distribution as an installer leaves it, version 1.0, and put it on ``sys.path``.
+
+    Args:
+        folder: A folder to write to.
+        monkeypatch: Takes the folder off the path when the test is over.
+        name: The name of the distribution.
+        group: The entry-point group it offers something in.
+        offers: Name to ``module:attribute``.
+        modules: Name of a module to its source.
+
+    Yields:
+        The folder.
+    """
+    information = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    information.mkdir(parents=True)
+    for module, source in modules.items():
+        (folder / f"{module}.py").write_text(source)
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = "\n".join(f"{offer} = {value}" for offer, value in offers.items())
+    (information / "entry_points.txt").write_text(f"[{group}]\n{lines}\n")
+    with on_the_path(folder, monkeypatch):
+        yield folder

@@ -102,6 +102,7 @@ class Job:
     checkpoint: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
     on_exception: bool = False
+    criteria: list[Any] | None = None
 
     def module(self) -> TunedModule:
         module = TunedModule(
@@ -147,8 +148,13 @@ class Job:
             epoch_transitions_only=self.epoch_transitions_only,
             frozen_bn_track_running_stats=self.tracks_frozen_statistics,
             custom_strategy_adapters={"auto": CutAdapter},
+            transition_criteria=self.criteria,
         )
-        stopping = [] if self.epoch_transitions_only else [FTSEarlyStopping("val_loss", patience=self.patience)]
+        stopping = (
+            []
+            if self.epoch_transitions_only or self.criteria
+            else [FTSEarlyStopping("val_loss", patience=self.patience)]
+        )
         checkpoints = [*self.checkpoints(folder), *self.others(folder)]
         trainer = make_trainer(
             folder, scheduler, *stopping, *checkpoints, knife, max_epochs=self.epochs, **self.trainer

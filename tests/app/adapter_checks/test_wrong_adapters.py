@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from phasewire.adapters import AdapterError, StrategyAdapter
-from phasewire.app.adapter_checks import RULES, BrokenRuleError, checker_for, rule_named
-from phasewire.app.adapter_checks.torch_state import differences, torch_state
+from phasewire.app.adapter_checks import RULES, BrokenRuleError, ImportProber, checker_for, rule_named
+from phasewire.app.import_probe.torch_state import differences, torch_state
 
 # -- adapters that are wrong in one respect ------------------------------------------------------------------------
 
@@ -175,6 +175,68 @@ class CallsAHookItself(StrategyAdapter):
         return super().validate_ft_sched()
 
 
+class BuildsItselfAnew(StrategyAdapter):
+    def on_before_init_fts(self) -> None:
+        self.__init__()
+
+
+class StartsTheFitItself(StrategyAdapter):
+    def on_after_init_fts(self) -> None:
+        super().on_after_init_fts()
+        self.on_before_fts_fit_start()
+
+
+class RebuildsTheOptimizerItself(StrategyAdapter):
+    def on_before_fts_fit_start(self) -> None:
+        self.phase0_optimizer_override()
+
+
+class ChecksTheMetricItself(StrategyAdapter):
+    def on_phase_thawed(self, depth) -> None:
+        self.on_validate_monitor_metric("val_loss")
+
+
+class CollectsTheStateItself(StrategyAdapter):
+    def on_phase_thawed(self, depth) -> None:
+        self.state = self.lightning_module_state_dict()
+
+
+class LoadsWhileItTranslates(StrategyAdapter):
+    def before_restore_model(self, checkpoint):
+        self.load_model_state_dict(checkpoint)
+        return checkpoint
+
+
+class TranslatesWhileItLoads(StrategyAdapter):
+    def load_model_state_dict(self, checkpoint, strict=True) -> None:
+        super().load_model_state_dict(self.before_restore_model(checkpoint), strict=strict)
+
+
+class PreparesOptimizersWhileItLoads(StrategyAdapter):
+    def load_model_state_dict(self, checkpoint, strict=True) -> None:
+        self.on_before_restore_optimizers_and_lrs()
+        super().load_model_state_dict(checkpoint, strict=strict)
+
+
+class GeneratesBesideAGivenSchedule(StrategyAdapter):
+    def validate_ft_sched(self):
+        if self.fts_handle.epoch_transitions_only:
+            self.gen_ft_schedule(self.fts_handle.log_dir)
+        return super().validate_ft_sched()
+
+
+class PreparesForAFitInEveryStage(StrategyAdapter):
+    def connect(self, fts_parent) -> None:
+        super().connect(fts_parent)
+        if not self.trainer.training:
+            self.on_before_init_fts()
+
+
+class LeavesTheOptimizerAsItIs(StrategyAdapter):
+    def phase0_optimizer_override(self) -> None:
+        pass
+
+
 class BeginsWithoutSuper(StrategyAdapter):
     def on_after_init_fts(self) -> None:
         self.ready = True
@@ -235,6 +297,10 @@ class RenamesInSecret(StrategyAdapter):
         return checkpoint
 
 
+class SaysItRenamesAndDoesNot(StrategyAdapter):
+    checkpoint_names = "acme"
+
+
 class LoadsLeniently(StrategyAdapter):
     def load_model_state_dict(self, checkpoint, strict=True) -> None:
         super().load_model_state_dict(checkpoint, strict=False)
@@ -277,12 +343,24 @@ WRONG = [
     (ValidatesWithoutAnAnswer, "generated-schedule-validates", "returned None"),
     (TellsAnotherDepth, "generated-schedule-validates", "deepest phase is 6"),
     (CallsAHookItself, "hooks-in-order", "validate_ft_sched, on_before_init_fts"),
+    (BuildsItselfAnew, "hooks-in-order", "on_before_init_fts, __init__, gen_ft_schedule"),
+    (StartsTheFitItself, "hooks-in-order", "on_before_fts_fit_start, on_before_fts_fit_start"),
+    (RebuildsTheOptimizerItself, "hooks-in-order", "on_before_fts_fit_start, phase0_optimizer_override"),
+    (ChecksTheMetricItself, "hooks-in-order", "on_validate_monitor_metric was called 3 times; the contract says 1"),
+    (CollectsTheStateItself, "hooks-in-order", "lightning_module_state_dict was called 4 times; the contract says 2"),
+    (LoadsWhileItTranslates, "hooks-in-order", "before_restore_model, load_model_state_dict, load_model_state_dict"),
+    (TranslatesWhileItLoads, "hooks-in-order", "load_model_state_dict, before_restore_model"),
+    (PreparesOptimizersWhileItLoads, "hooks-in-order", "load_model_state_dict, on_before_restore_optimizers_and_lrs"),
+    (GeneratesBesideAGivenSchedule, "hooks-in-order", "In a fit with a given schedule .*, gen_ft_schedule"),
+    (PreparesForAFitInEveryStage, "hooks-in-order", "In a restore outside a fit .*, on_before_init_fts"),
+    (LeavesTheOptimizerAsItIs, "thaws-exactly-the-phase", "In phase 0 the optimizer held too much: blocks"),
     (BeginsWithoutSuper, "thaws-exactly-the-phase", "Phase 0 thawed too little: not head.bias, head.weight"),
     (ThawsTooMuch, "thaws-exactly-the-phase", "too much: blocks"),
     (ThawsTooLittle, "thaws-exactly-the-phase", "too little: not head.weight"),
     (FailsInAPhase, "implicit-schedule-trains", "stopped in on_phase_thawed with ZeroDivisionError: scale"),
     (FailsWithASchedule, "explicit-schedule-trains", "only generated schedules"),
     (RenamesInSecret, "tells-its-checkpoint-names", "acme.head.bias"),
+    (SaysItRenamesAndDoesNot, "tells-its-checkpoint-names", "'acme', and all names in the state dict are the module's"),
     (TranslatesOneWayOnly, "checkpoint-round-trip", "cannot be restored"),
     (RestoresOtherValues, "checkpoint-round-trip", "other values"),
     (RestoresNothing, "before-restore-returns-the-checkpoint", "returned None"),
@@ -293,15 +371,17 @@ FOUND_AT_IMPORT = {"imports", "leaves-torch-alone"}
 
 
 @pytest.mark.parametrize(("wrong", "rule", "message"), WRONG, ids=[case[0].__name__ for case in WRONG])
-def test_a_wrong_adapter_breaks_the_rule_by_its_name(wrong: type, rule: str, message: str) -> None:
-    checker = checker_for(wrong)
+def test_a_wrong_adapter_breaks_the_rule_by_its_name(
+    wrong: type, rule: str, message: str, prober: ImportProber
+) -> None:
+    checker = checker_for(wrong, prober=prober)
     with pytest.raises(BrokenRuleError, match=rf"(?s)^rule {rule}: .*({message})"):
         checker.verify(rule)
     checker.close()
 
 
-def test_options_that_an_adapter_changes_are_seen() -> None:
-    checker = checker_for(TakesItsOptionsAway, {"layers": ["a", "b", "c"]})
+def test_options_that_an_adapter_changes_are_seen(prober: ImportProber) -> None:
+    checker = checker_for(TakesItsOptionsAway, {"layers": ["a", "b", "c"]}, prober=prober)
     with pytest.raises(BrokenRuleError, match=r"rule constructs-from-cfg: The options became \{'layers': \['a'\]\}"):
         checker.verify("constructs-from-cfg")
     checker.close()
@@ -311,8 +391,8 @@ def test_every_rule_has_a_wrong_adapter() -> None:
     assert {rule.name for rule in RULES} == {rule for _, rule, _ in WRONG} | FOUND_AT_IMPORT
 
 
-def test_what_a_broken_rule_leaves_nothing_of_is_not_checked() -> None:
-    checker = checker_for(PlainClass)
+def test_what_a_broken_rule_leaves_nothing_of_is_not_checked(prober: ImportProber) -> None:
+    checker = checker_for(PlainClass, prober=prober)
     assert checker.verify("hooks-in-order") == "The rule connects must hold first."
     checker.close()
 
@@ -347,13 +427,13 @@ def test_every_needed_rule_stands_before_the_one_that_needs_it() -> None:
     ids=["torch", "exit", "interrupt", "hard exit"],
 )
 def test_an_import_with_consequences_is_found_in_a_process_of_its_own(
-    lines: str, rule: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lines: str, rule: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prober: ImportProber
 ) -> None:
     (tmp_path / "imported_with_care.py").write_text(
         f"import torch\nfrom phasewire.adapters import StrategyAdapter\n{lines}\nclass Adapter(StrategyAdapter): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    checker = checker_for("imported_with_care:Adapter")
+    checker = checker_for("imported_with_care:Adapter", prober=prober)
     with pytest.raises(BrokenRuleError, match=rf"^rule {rule}: .*{message}"):
         checker.verify(rule)
     checker.close()

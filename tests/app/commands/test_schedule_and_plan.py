@@ -116,6 +116,26 @@ def test_plan_says_which_phase_only_early_stopping_can_reach(project, run):
     assert "max_epochs is 4: phase 1 is reached only if early stopping" in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("criteria", "moves_on"),
+    [
+        ("[plateau, Epochs]", "by plateau, at epoch 6 at the latest"),
+        ("[plateau, early_stopping]", "by plateau or early stopping"),
+        ("[{'no_such:Thing': {}}]", "by no_such:Thing"),
+    ],
+)
+def test_plan_tells_by_which_criteria_phases_end_without_importing_them(project, run, criteria, moves_on):
+    (project / "criteria.yaml").write_text(
+        "scheduler:\n"
+        "  epoch_transitions_only: false\n"
+        f"  transition_criteria: {criteria}\n"
+        "  ft_schedule: {0: {params: [head.*], max_transition_epoch: 6}, 1: {params: [backbone.*]}}\n"
+    )
+    result = run("plan", "--config", "config.yaml", "--config", "criteria.yaml")
+    assert [row[-1] for row in cells(result.stdout)[1:]] == [moves_on, "to max_epochs"]
+    assert ("ends nothing" in " ".join(result.stderr.split())) is ("Epochs" not in criteria)
+
+
 def test_a_long_plan_shows_its_ends(project, run):
     (project / "long.yaml").write_text("0: {params: [head.*]}\n" + "".join(f"{n}: {{}}\n" for n in range(1, 500)))
     result = run("plan", "own_project.Classifier", "--schedule", "long.yaml")

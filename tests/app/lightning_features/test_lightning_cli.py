@@ -184,3 +184,15 @@ def test_the_configuration_in_the_documentation_is_one(repository):
 
     assert callback(cli, FinetuningScheduler).settings.ft_schedule[1] == {"params": ["layers.*"], "lr": 1e-5}
     assert callback(cli, FTSEarlyStopping).patience == 2
+
+
+def test_transition_criteria_are_named_with_their_options():
+    criteria = "[{plateau: {window: 3}}, phasewire.app.phases.criteria:EpochCriterion]"
+    given = config(INLINE, reinit=f"null\n        transition_criteria: {criteria}")
+
+    cli = command_line("--config", given, run=False)
+
+    assert callback(cli, FinetuningScheduler).settings.transition_criteria == (
+        {"plateau": {"window": 3}},
+        "phasewire.app.phases.criteria:EpochCriterion",
+    )

@@ -199,7 +199,10 @@ def test_stochastic_averaging_is_refused_where_early_stopping_alone_ends_a_phase
     stopping = FTSEarlyStopping("val_loss")
     trainer = make_trainer(tmp_path, FinetuningScheduler(schedule, restore_best=False), stopping, swa, max_epochs=6)
 
-    with pytest.raises(ConfigError, match=r"begins when early stopping ends the phase before\. .*max_transition_epoch"):
+    with pytest.raises(
+        ConfigError,
+        match=r"begins when early stopping or another criterion ends the phase before\. .*max_transition_epoch",
+    ):
         fit(trainer, TunedModule())
 
 

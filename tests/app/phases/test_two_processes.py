@@ -32,6 +32,16 @@ def test_ranks_move_together_and_train_what_one_process_trains(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_phase_is_over_on_all_ranks_when_a_criterion_says_so_on_one(tmp_path):
+    run_script(SCRIPT.with_name("ddp_criteria.py"), str(tmp_path), time_limit=120)
+
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    # Rank 1 ends phase 0; rank 0 ends phase 1, and in phase 2 the training.
+    assert first["depths"] == second["depths"] == [0, 0, 1, 1, 1, 2, 2, 2]
+    assert all(torch.equal(value, second["state"][name]) for name, value in first["state"].items())
+
+
+@pytest.mark.slow
 def test_a_run_of_two_processes_is_resumed_to_the_bit(tmp_path):
     run_script(SCRIPT.with_name("ddp_resume.py"), str(tmp_path), time_limit=120)
 

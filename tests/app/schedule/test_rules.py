@@ -109,7 +109,7 @@ def test_a_phase_without_lr_takes_base_max_lr(base_max_lr, expected):
 
 
 def test_transitions_by_epochs_alone_need_an_epoch_in_every_phase():
-    with pytest.raises(ScheduleError, match=r"phase 1: epoch_transitions_only is on, and phases 1 and 3 have no max_"):
+    with pytest.raises(ScheduleError, match=r"phase 1: Epochs alone end phases, and phases 1 and 3 have no max_"):
         validate(
             phases_with({"max_transition_epoch": 1}, {}, {"max_transition_epoch": 2}, {}), epoch_transitions_only=True
         )
