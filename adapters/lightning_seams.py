@@ -1,7 +1,7 @@
 """Where adapters touch private names of Lightning or torch, for lightning 2.6.6 and torch 2.13.0.
 
 Each function says which private name it uses and why no public one serves.
-``tests/adapters/test_lightning_seams.py`` fails when one of them changes.
+``tests/adapters/test_model_parallel_seams.py`` fails when one of them changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
     "checkpointing_wrapper",
     "nested",
     "offloading_wrapper",
-    "saves_shards",
+    "saves_model_parallel_shards",
     "unwrapped_name",
 ]
 
@@ -113,7 +113,7 @@ def nested(flat: dict[str, Any], paths: Mapping[str, tuple[str | int, ...]]) -> 
     return unflatten_state_dict(flat, dict(paths))
 
 
-def saves_shards(strategy: Strategy) -> bool:
+def saves_model_parallel_shards(strategy: Strategy) -> bool:
     """Tell whether a strategy saves every process's shards to a folder, and not all weights to one file.
 
     Uses ``ModelParallelStrategy._save_distributed_checkpoint``, which has no public name.

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from phasewire.adapters.errors import CheckpointError, did_you_mean
-from phasewire.adapters.lightning_seams import nested, saves_shards, unwrapped_name
+from phasewire.adapters.lightning_seams import nested, saves_model_parallel_shards, unwrapped_name
 from phasewire.adapters.sharding import reshard
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class ParallelCheckpoints:
         """
         optimizer = getattr(optimizer, "optimizer", optimizer)
         reshard(self._module)
-        whole = not saves_shards(self._strategy)
+        whole = not saves_model_parallel_shards(self._strategy)
         keys: dict[int, Any] = {
             id(parameter): number if whole else unwrapped_name(name)
             for number, (name, parameter) in enumerate(self._module.named_parameters())

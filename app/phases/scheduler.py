@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError
-from phasewire.adapters.lightning_seams import saves_shards, unwrapped_name
+from phasewire.adapters.lightning_seams import saves_model_parallel_shards, unwrapped_name
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
 from phasewire.app.model_views import ModelViews
@@ -404,7 +404,7 @@ class FinetuningScheduler(Callback):
     ) -> None:
         """Record the progress through the schedule, and how the checkpoint was written."""
         if self._adapter is not None and self._seam is not None:
-            adapter = checkpoint_adapter(self._adapter, shards=saves_shards(trainer.strategy))
+            adapter = checkpoint_adapter(self._adapter, shards=saves_model_parallel_shards(trainer.strategy))
             if self._seam.is_removed:
                 # The run is over, so Lightning asked the strategy itself.
                 checkpoint["state_dict"] = self._translator.collect(adapter)

@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.errors import CheckpointError, PhasewireError
-from phasewire.adapters.lightning_seams import saves_shards
+from phasewire.adapters.lightning_seams import saves_model_parallel_shards
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.lightning_seams import StrategySeam
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
@@ -80,7 +80,7 @@ def translate_checkpoints_of(
         return checkpoint_adapter(adapter, shards=parallel is not None and parallel.has_read_shards)
 
     def writing_adapter() -> StrategyAdapter:
-        return checkpoint_adapter(adapter, shards=saves_shards(strategy))
+        return checkpoint_adapter(adapter, shards=saves_model_parallel_shards(strategy))
 
     def save_checkpoint(
         checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object

@@ -14,7 +14,7 @@ from phasewire.adapters.lightning_seams import (
     checkpointing_wrapper,
     nested,
     offloading_wrapper,
-    saves_shards,
+    saves_model_parallel_shards,
     unwrapped_name,
 )
 
@@ -78,9 +78,9 @@ def test_a_checkpointed_part_computes_its_activations_again(wrap, calls: int) ->
 
 
 def test_whether_a_strategy_saves_shards_is_told() -> None:
-    assert saves_shards(ModelParallelStrategy())
-    assert not saves_shards(ModelParallelStrategy(save_distributed_checkpoint=False))
-    assert not saves_shards(SingleDeviceStrategy("cpu"))
+    assert saves_model_parallel_shards(ModelParallelStrategy())
+    assert not saves_model_parallel_shards(ModelParallelStrategy(save_distributed_checkpoint=False))
+    assert not saves_model_parallel_shards(SingleDeviceStrategy("cpu"))
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled, unavailable or uninitialized:UserWarning")
