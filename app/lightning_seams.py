@@ -17,6 +17,8 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
+from phasewire.adapters.sharding import reshard
+
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -52,7 +54,6 @@ __all__ = [
     "save_progress",
     "stands_for_no_optimizer",
     "strategy_flag",
-    "uncompiled_name",
     "validation_follows",
 ]
 
@@ -278,21 +279,6 @@ def _is_compiled(part: torch.nn.Module) -> bool:
     )
 
 
-def uncompiled_name(name: str) -> str:
-    """Give the name that a parameter has when no part of its module is compiled.
-
-    Uses ``_orig_mod``, the attribute under which ``torch._dynamo.OptimizedModule`` keeps the part that
-    ``torch.compile`` wrapped: it stands in the names of all its parameters.
-
-    Args:
-        name: The name of a parameter.
-
-    Returns:
-        The name without what the wrapper put in.
-    """
-    return name.replace("_orig_mod.", "")
-
-
 def restart_lr_scheduler(scheduler: LRScheduler) -> None:
     """Let an lr scheduler compute the rates of its first step again, after its groups were rebuilt.
 
@@ -311,8 +297,8 @@ def loading_checkpoint(trainer: pl.Trainer, path: str) -> Iterator[dict[str, Any
     """Read a checkpoint as ``fit(ckpt_path=...)`` would, and release it when done.
 
     Uses ``trainer._checkpoint_connector``: its public ``restore`` also restores callbacks and loops, which must go on
-    from where they are when a phase ends. Under ``ModelParallelStrategy`` reading is loading: the weights and the
-    optimizers' state are in place when the block is entered, and the module must be sharded before.
+    from where they are when a phase ends. Under ``ModelParallelStrategy`` reading a folder of shards loads the weights:
+    they are in place when the block is entered, and the module must be sharded before.
 
     Args:
         trainer: The running Trainer.
@@ -324,7 +310,7 @@ def loading_checkpoint(trainer: pl.Trainer, path: str) -> Iterator[dict[str, Any
     connector = trainer._checkpoint_connector
     resumed_from = connector._ckpt_path
     if isinstance(trainer.strategy, ModelParallelStrategy):
-        _reshard(trainer.lightning_module)
+        reshard(trainer.lightning_module)
     try:
         connector.resume_start(path, weights_only=False)
         yield connector._loaded_checkpoint
@@ -333,15 +319,6 @@ def loading_checkpoint(trainer: pl.Trainer, path: str) -> Iterator[dict[str, Any
     finally:
         connector._loaded_checkpoint = {}
         connector._ckpt_path = resumed_from
-
-
-def _reshard(module: pl.LightningModule) -> None:
-    """Shard the parts that a forward pass without a backward pass, as in validation, left whole."""
-    from torch.distributed.fsdp import FSDPModule
-
-    for part in module.modules():
-        if isinstance(part, FSDPModule):
-            part.reshard()
 
 
 def restore_model_state(trainer: pl.Trainer) -> None:
@@ -360,7 +337,8 @@ def restore_optimizer_state(trainer: pl.Trainer) -> None:
     Args:
         trainer: The running Trainer, whose optimizer has the groups that the checkpoint was written with.
     """
-    if trainer.state.fn == TrainerFn.FITTING and trainer.strategy.lightning_restore_optimizer:
+    # Where Lightning leaves it to load_checkpoint, the strategy's own method does nothing, and one of ours loads.
+    if trainer.state.fn == TrainerFn.FITTING:
         trainer._checkpoint_connector.restore_optimizers()
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
-from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers
+from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
 from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
@@ -191,7 +191,7 @@ class FitSession:
         )
         if not is_dry_run(trainer):
             self._runner.extend_max_epochs()
-        self._adapter.fts_handle.freeze_before_training(module)
+        self._runner.freeze()
         self._adapter.on_after_init_fts()
 
     def _resolve_schedule(self, folder: str) -> ResolvedSchedule:
@@ -239,7 +239,6 @@ class FitSession:
             PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
         runner, trainer = self.running(), self._trainer
-        self._has_begun = True
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
@@ -247,7 +246,9 @@ class FitSession:
         else:
             runner.resume(self._saved)
         runner.try_new_optimizers()
-        self._adapter.on_phase_thawed(runner.depth)
+        self._has_begun = True
+        if not trainer.strategy.restore_checkpoint_after_setup:
+            self._adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
         writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self._settings.ft_schedule is not None and self._given is not None and writes:
@@ -260,6 +261,9 @@ class FitSession:
             ConfigError: One cannot work with the phases.
         """
         self._catch_up.begin(self._trainer)
+        if self._trainer.strategy.restore_checkpoint_after_setup:
+            # Only now is it known which phase that is: a checkpoint is read after begin_fit.
+            self._adapter.on_phase_thawed(self.running().depth)
         if self._saved is not None and self._trainer.ckpt_path is not None:
             self.kept_files.resume(self._trainer.ckpt_path, self._saved.put_off)
         runner = self.running()
@@ -355,15 +359,14 @@ class FitSession:
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
         if isinstance(self._adapter, ShardedCheckpoints):
-            self._resume_begun_fit(state, checkpoint)
+            self._resume_begun_fit(state)
+            self._trainer.strategy.load_optimizer_state_dict(checkpoint)
+        elif not self._trainer.strategy.lightning_restore_optimizer:
+            self._resume_begun_fit(state)
+            restore_optimizer_state(self._trainer)
 
-    def _resume_begun_fit(self, state: PhaseState, checkpoint: Mapping[str, Any]) -> None:
-        """Go to the phase of a checkpoint that is read after the fit has begun, and load the optimizer.
-
-        Lightning leaves the optimizer to a sharded strategy, which would load it before it has the groups.
-        """
+    def _resume_begun_fit(self, state: PhaseState) -> None:
+        """Go to the phase of a checkpoint that is read when the fit has begun, in phase 0, as sharded strategies do."""
         # A learning-rate finder may save and restore before the fit begins.
         if state.begun and self._has_begun:
             self.running().resume(state)
-            self._adapter.on_phase_thawed(state.depth)
-        self._trainer.strategy.load_optimizer_state_dict(checkpoint)

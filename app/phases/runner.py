@@ -143,6 +143,11 @@ class PhaseRunner:
 
     # -- the beginning of a fit ----------------------------------------------------------------------------------
 
+    def freeze(self) -> None:
+        """Freeze every parameter of the module."""
+        self._support.before_thaw()
+        self._adapter.fts_handle.freeze_before_training(self._module)
+
     def thaw_phase_zero(self) -> None:
         """Thaw the parameters the first phase trains."""
         self._thaw(self._module_names(0), init_thaw=True)
@@ -191,7 +196,7 @@ class PhaseRunner:
 
     def check_phase_zero(self) -> None:
         """See that the optimizer holds the parameters of phase 0 and no others, and mend or report it if not."""
-        scheduled = set(self._module_names(0))
+        scheduled = set(self._optimization.names_of(0))
         held = [name for names in self._optimization.group_names() for name in names]
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
@@ -277,6 +282,7 @@ class PhaseRunner:
 
     def step(self) -> None:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
+        self._support.before_thaw()
         self._restore_best()
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
@@ -295,6 +301,7 @@ class PhaseRunner:
         Args:
             depth: The last phase to thaw; the current one by default.
         """
+        self._support.before_thaw()
         known = self._named_parameters()
         phases = range((self.depth if depth is None else depth) + 1)
         # All at once: one pass over the module, however many phases there are.

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from phasewire.adapters.lightning_seams import forget_post_backward_hooks
+from phasewire.adapters.sharding import reshard
 from phasewire.app.lightning_seams import begin_static_graph_anew, communication_hooks
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from phasewire.app.lightning_seams import CommunicationHook
 
-__all__ = ["DDPSupport", "FSDPSupport", "StrategySupport", "support_for"]
+__all__ = ["DDPSupport", "FSDPSupport", "ModelParallelSupport", "StrategySupport", "support_for"]
 
 
 class StrategySupport:
@@ -32,6 +34,9 @@ class StrategySupport:
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
+
+    def before_thaw(self) -> None:
+        """Act before the module's parameters are frozen, thawed, or given to an optimizer."""
 
     def after_thaw(self) -> None:
         """Act after parameters were thawed while the strategy holds the module."""
@@ -123,11 +128,22 @@ class FSDPSupport(StrategySupport):
 
     def after_thaw(self) -> None:
         """Forget the hooks that frozen units have kept since a forward pass without a backward pass."""
-        # Imports torch.distributed.fsdp, which only this strategy needs.
-        from phasewire.adapters.lightning_seams import forget_post_backward_hooks
-
         if self._strategy.model is not None:
             forget_post_backward_hooks(self._strategy.model)
+
+
+class ModelParallelSupport(StrategySupport):
+    """Lets phases find the sharded parameters of a module, which are those that are trained.
+
+    Args:
+        strategy: The running strategy.
+    """
+
+    def before_thaw(self) -> None:
+        """Shard what a forward pass without a backward pass, as in validation, left whole."""
+        module = self._strategy.lightning_module
+        if module is not None:
+            reshard(module)
 
 
 def support_for(strategy: Strategy) -> StrategySupport:
@@ -143,4 +159,6 @@ def support_for(strategy: Strategy) -> StrategySupport:
         return DDPSupport(strategy)
     if isinstance(strategy, FSDPStrategy):
         return FSDPSupport(strategy)
+    if isinstance(strategy, ModelParallelStrategy):
+        return ModelParallelSupport(strategy)
     return StrategySupport(strategy)
