@@ -342,7 +342,8 @@ class PhaseRunner:
         checkpoint = self._companions.checkpoint
         if not self._settings.restore_best or checkpoint is None:
             return
-        if not checkpoint.best_model_path:
+        path = self._support.as_first_process(checkpoint.best_model_path)
+        if not path:
             rank_zero_warn(
                 f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet. Make phases long "
                 "enough for a validation, or set restore_best=False."
@@ -350,7 +351,7 @@ class PhaseRunner:
             return
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
-        restore_best(self._trainer, self._adapter, checkpoint.best_model_path, optimization)
+        restore_best(self._trainer, self._adapter, path, optimization)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
         self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
