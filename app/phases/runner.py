@@ -131,12 +131,11 @@ class PhaseRunner:
         """Note that training begins in phase 0, with the optimizer as the schedule wants it."""
         self._state.begun = True
         self._state.started_at_epoch = self._trainer.current_epoch
-        self._criteria.begin_phase(self._progress())
 
     def begin_training(self) -> None:
         """Act when training begins.
 
-        Criteria that a checkpoint does not know begin, and a training that had ended when it was saved ends again.
+        Criteria begin that have not resumed the phase, and a training that had ended when it was saved ends again.
         """
         self._criteria.begin_new(self._progress())
         self._end_training_if_over()
