@@ -39,6 +39,8 @@ def unwrapped_name(name: str) -> str:
     Returns:
         The name without what wrappers put in.
     """
+    if not any(wrapper in name for wrapper in _WRAPPERS):  # most names, and a schedule asks for all of them often
+        return name
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
