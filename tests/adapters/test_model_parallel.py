@@ -277,6 +277,11 @@ REFUSED = {
         plan(head={}, defaults={"mp_polcy": {}}),
         "fsdp_default_kwargs: .*Did you mean 'mp_policy'",
     ),
+    "a list": (
+        {"fsdp_plan": ["head"]},
+        r"A mapping is expected, of names or patterns to options, and \['head'\] is given",
+    ),
+    "a number": (plan(entries={0: {}}), "A mapping is expected, of names or patterns to options, and 0 is given"),
     "no mapping": (plan(head=True), r"fsdp_plan\['head'\]: Options are expected as a mapping, and True is given"),
     "a list of modules": (plan(blocks={}), r"'blocks' is a ModuleList, which is never called .*'blocks\\.\\d\+'"),
     "an unknown type": (plan(head={"mp_policy": {"param_dtype": "bfloat1"}}), "mp_policy, param_dtype: .*'bfloat16'"),
