@@ -1,27 +1,38 @@
-"""Where adapters touch private names of Lightning or torch, for lightning 2.6.6 and torch 2.13.0.
+"""Every place where the adapters touch a private name of Lightning or torch, for lightning 2.6.6 and torch 2.13.0.
 
-Each function says which private name it uses and why no public one serves.
-``tests/adapters/test_model_parallel_seams.py`` fails when one of them changes.
+Each function says which private name it uses and why no public one serves. ``tests/adapters/test_lightning_seams.py``
+and ``test_model_parallel_seams.py`` fail when one of them changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from lightning.fabric.strategies import fsdp as fabric_fsdp
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.fsdp import FullyShardedDataParallel, wrap
+from torch.distributed.fsdp import _common_utils as fsdp_names
 
 if TYPE_CHECKING:
-    from lightning.pytorch.strategies import Strategy
+    from lightning.pytorch.strategies import FSDPStrategy, Strategy
     from torch import nn
+    from torch.nn import Module, Parameter
 
 __all__ = [
+    "SHARDS_METADATA",
+    "auto_wrapped",
     "checkpointing_in_place",
     "checkpointing_wrapper",
+    "flat_parameters",
+    "forget_post_backward_hooks",
+    "name_before_wrapping",
     "nested",
     "offloading_wrapper",
     "saves_model_parallel_shards",
+    "saves_shards",
     "unwrapped_name",
+    "wrapped_apart_for_precision",
 ]
 
 #: The attributes under which wrappers keep what they wrap; they stand in the names of its parts and parameters:
@@ -42,6 +53,139 @@ def unwrapped_name(name: str) -> str:
     if not any(wrapper in name for wrapper in _WRAPPERS):  # most names, and a schedule asks for all of them often
         return name
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+# -- FSDP1 ---------------------------------------------------------------------------------------------------------
+
+#: The file of a folder of shards that holds all but weights and optimizer state. Lightning's
+#: ``lightning.fabric.strategies.fsdp._METADATA_FILENAME``: no public name tells it.
+SHARDS_METADATA: Final[str] = fabric_fsdp._METADATA_FILENAME  # type: ignore[attr-defined]  # it is imported there
+
+
+def saves_shards(strategy: FSDPStrategy) -> bool:
+    """Tell whether a strategy saves folders of shards rather than single files.
+
+    Uses ``FSDPStrategy._state_dict_type``: the option ``state_dict_type`` is kept nowhere else.
+
+    Args:
+        strategy: The running strategy.
+
+    Returns:
+        Whether it does.
+    """
+    return strategy._state_dict_type == "sharded"
+
+
+def name_before_wrapping(name: str) -> str:
+    """Give the name that a module or parameter has where nothing is wrapped by FSDP or activation checkpointing.
+
+    Uses ``torch.distributed.fsdp._common_utils.clean_tensor_name``, which knows the attributes under which torch's
+    wrappers keep what they wrap.
+
+    Args:
+        name: A name of ``named_parameters()`` or ``named_modules()``.
+
+    Returns:
+        The name without what the wrappers put in.
+    """
+    return fsdp_names.clean_tensor_name(f"{name}.")[:-1] if name else name
+
+
+def flat_parameters(model: Module) -> Iterator[tuple[str, Parameter, list[str]]]:
+    """Find the flat parameters of a wrapped module, and what each holds.
+
+    Uses ``_handle`` of ``FullyShardedDataParallel`` and ``_fqns`` of its ``FlatParameter``: with
+    ``use_orig_params=False`` nothing else tells which parameters were flattened together.
+
+    Args:
+        model: What the strategy wrapped, or a module of which parts are wrapped.
+
+    Yields:
+        The name of the part before wrapping, its flat parameter, and the names of the parameters in it, in its order.
+    """
+    for name, part in model.named_modules():
+        handle = part._handle if isinstance(part, FullyShardedDataParallel) else None
+        if handle is not None:
+            unit = name_before_wrapping(name)
+            inner = [name_before_wrapping(each) for each in handle.flat_param._fqns]
+            yield unit, handle.flat_param, [f"{unit}.{each}" if unit else each for each in inner]
+
+
+def forget_post_backward_hooks(model: Module) -> None:
+    """Let every part register the hooks of its backward pass anew in the next forward pass.
+
+    A part registers one hook if it is frozen and another if it trains, once, and keeps that until a backward pass
+    reaches the FSDP root above it. The pass never reaches a frozen part that is its own root; if that is thawed later,
+    it goes on with the hook of a frozen part, its gradient is not reduced, and torch stops with ``Invalid:
+    _post_backward_hook_state``.
+
+    Uses ``_post_backward_hook_state`` of ``FlatParameter``, where torch keeps the hook (``_runtime_utils.py``,
+    ``_register_post_backward_reshard_only_hook`` and ``_finalize_params``): there is no public way to it.
+
+    Args:
+        model: What the strategy wrapped; no backward pass is under way.
+    """
+    for _, flat, _ in flat_parameters(model):
+        if hasattr(flat, "_post_backward_hook_state"):
+            flat._post_backward_hook_state[-1].remove()
+            del flat._post_backward_hook_state
+
+
+# Any: the options of FullyShardedDataParallel have many types.
+def auto_wrapped(
+    module: Module,
+    policy: Callable[..., bool] | wrap.ModuleWrapPolicy | wrap.CustomPolicy,
+    *,
+    ignored_modules: Collection[Module],
+    ignored_parameters: Collection[Parameter],
+) -> dict[Module, dict[str, Any]]:
+    """Tell which parts of a module an auto-wrap policy would wrap, without wrapping them.
+
+    Uses ``_run_policy`` of torch's policy classes, and ``torch.distributed.fsdp.wrap._recursive_wrap`` for policies
+    that are functions, with a wrapper that only notes what it gets: there is no public way to ask.
+
+    Args:
+        module: The module; it is left as it is.
+        policy: The policy.
+        ignored_modules: Parts that are not wrapped.
+        ignored_parameters: Parameters that do not count.
+
+    Returns:
+        Each part that would be wrapped, to the options that the policy sets for it.
+    """
+    if isinstance(policy, wrap._Policy):
+        chosen = policy._run_policy(module, set(ignored_modules), {})
+        return {part: options for part, options in chosen.items() if part is not module}
+    found: dict[Module, dict[str, Any]] = {}
+
+    def note(part: Module, **_options: object) -> Module:
+        found[part] = {}
+        return part
+
+    wrap._recursive_wrap(
+        module,
+        auto_wrap_policy=policy,
+        wrapper_cls=note,
+        ignored_modules=set(ignored_modules),
+        ignored_params=set(ignored_parameters),
+        only_wrap_children=True,
+    )
+    return found
+
+
+def wrapped_apart_for_precision(strategy: FSDPStrategy) -> tuple[type[Module], ...]:
+    """Tell which kinds of parts torch wraps by themselves under mixed precision, such as batch norm.
+
+    Uses ``_module_classes_to_ignore`` of ``torch.distributed.fsdp.MixedPrecision``, which ``_auto_wrap`` reads.
+
+    Args:
+        strategy: The running strategy.
+
+    Returns:
+        The classes; none without mixed precision.
+    """
+    precision = strategy.mixed_precision_config
+    return () if precision is None else tuple(precision._module_classes_to_ignore)
 
 
 # -- ModelParallelStrategy ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
 from phasewire.adapters.sharding import reshard
@@ -23,20 +23,26 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.strategies import Strategy
+    from torch.nn.parallel import DistributedDataParallel
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = [
+    "CommunicationHook",
     "StrategySeam",
     "begin_epoch_anew",
+    "begin_static_graph_anew",
     "callbacks_of",
+    "communication_hooks",
     "forget_compiled_code",
     "is_dry_run",
     "is_metric_synchronised",
     "last_saved",
     "linking_with",
     "loading_checkpoint",
+    "maintain_partition",
     "move_checkpoints_last",
+    "overlaps_with_reduction",
     "refuses_several_optimizers",
     "replace_callbacks",
     "restart_lr_scheduler",
@@ -54,6 +60,9 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound="ModelCheckpoint")
+
+#: A communication hook of DistributedDataParallel, and the state that it is called with.
+CommunicationHook = tuple[Callable[..., Any], object]  # Any: hooks take a state of their own class
 
 
 class StrategySeam:
@@ -476,3 +485,65 @@ def begin_epoch_anew(trainer: pl.Trainer) -> None:
         trainer: The Trainer, in ``on_train_start``.
     """
     type(trainer.fit_loop.epoch_loop).restarting.__set__(trainer.fit_loop.epoch_loop, False)
+
+
+def communication_hooks(wrapped: DistributedDataParallel) -> list[CommunicationHook]:
+    """Give the communication hooks of a wrapped module.
+
+    Uses ``DistributedDataParallel._comm_hooks``: there is no public way to ask for them.
+
+    Args:
+        wrapped: The wrapped module.
+
+    Returns:
+        Each hook with its state; none when gradients are averaged as they are.
+    """
+    return list(wrapped._comm_hooks)
+
+
+def begin_static_graph_anew(strategy: DDPStrategy) -> None:
+    """Let a strategy with ``static_graph=True`` and manual optimization start the reduction of a first backward pass.
+
+    Uses ``DDPStrategy._pl_static_graph_delay_done``, by which it does so once in its life. A module that is wrapped
+    anew has a first backward pass again.
+
+    Args:
+        strategy: The running strategy.
+    """
+    strategy._pl_static_graph_delay_done = False
+
+
+def overlaps_with_reduction(optimizer: Optimizer) -> bool:
+    """Tell whether a ``ZeroRedundancyOptimizer`` steps while gradients are still being reduced.
+
+    Uses ``ZeroRedundancyOptimizer._overlap_with_ddp``: no public attribute tells the argument.
+
+    Args:
+        optimizer: Any optimizer.
+
+    Returns:
+        Whether it was made with ``overlap_with_ddp=True``.
+    """
+    return bool(getattr(optimizer, "_overlap_with_ddp", False))
+
+
+def maintain_partition(optimizer: Optimizer) -> None:
+    """Let a ``ZeroRedundancyOptimizer`` distribute its parameters over processes anew, its groups having been replaced.
+
+    What this process has learned of parameters that stay with it is kept. Uses ``_clear_cache``,
+    ``_init_local_optimizer`` and ``_build_param_buckets`` of ``ZeroRedundancyOptimizer``: its public methods can only
+    add groups.
+
+    Args:
+        optimizer: Any optimizer; all others have nothing to distribute.
+    """
+    if not hasattr(optimizer, "consolidate_state_dict"):
+        return
+    sharded: Any = optimizer  # torch annotates none of the names
+    learned = sharded.optim.state
+    sharded._clear_cache()
+    sharded._init_local_optimizer()
+    local = {id(parameter) for group in sharded.optim.param_groups for parameter in group["params"]}
+    sharded.optim.state.update({each: state for each, state in learned.items() if id(each) in local})
+    if sharded.parameters_as_bucket_view:
+        sharded._build_param_buckets()

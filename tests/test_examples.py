@@ -35,3 +35,15 @@ def test_the_container_example_trains_through_all_its_phases(examples: Path, emp
 
 def test_the_example_schedule_loads(examples: Path) -> None:
     assert len(load_schedule(examples / "schedule.yaml").phases) == 3
+
+
+@pytest.mark.slow
+def test_the_example_of_two_processes_prints_equal_ranks_and_what_the_peer_gives(examples: Path) -> None:
+    command = [sys.executable, examples / "ddp_two_processes.py"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+
+    ours, peers = finished.stdout.split("finetuning-scheduler\n")
+    assert re.findall(r"phase (\d): largest difference between ranks (.*)", ours) == [
+        (str(phase), "0.0e+00") for phase in range(3)
+    ]
+    assert float(re.findall(r"ranks (.*)", peers)[-1]) > 0

@@ -238,6 +238,7 @@ class FitSession:
             PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
         runner, trainer = self.running(), self._trainer
+        self._has_begun = True
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
@@ -245,7 +246,6 @@ class FitSession:
         else:
             runner.resume(self._saved)
         runner.try_new_optimizers()
-        self._has_begun = True
         if not trainer.strategy.restore_checkpoint_after_setup:
             self._adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError
 from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.phases.param_groups import (
     GroupNames,
     LearningRates,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.schedule.model import OptimizerReinit
     from phasewire.app.schedule.validate import ResolvedSchedule
 
@@ -46,6 +48,7 @@ class PhaseOptimization:
         module: The module being tuned.
         schedule: The resolved schedule.
         names_of: Gives the module's names of the parameters of a phase.
+        adapter: The connected adapter, which may record other names than those the module has now.
         apply_lambdas: Multiply the rate of new groups by the newest lambda of an lr scheduler that has lambdas.
     """
 
@@ -56,13 +59,14 @@ class PhaseOptimization:
         schedule: ResolvedSchedule,
         names_of: Callable[[int], list[str]],
         *,
+        adapter: StrategyAdapter,
         apply_lambdas: bool,
     ) -> None:
         self._trainer = trainer
         self._module = module
         self._schedule = schedule
-        # Without what wrappers put in: a checkpoint holds these names, and another run may wrap other parts.
-        self._names_of: Callable[[int], list[str]] = lambda depth: list(map(unwrapped_name, names_of(depth)))
+        self._names_of: Callable[[int], list[str]] = lambda depth: list(map(self.name_of, names_of(depth)))
+        self._adapter = adapter
         self._apply_lambdas = apply_lambdas
         self._state = OptimizationState()
 
@@ -77,6 +81,18 @@ class PhaseOptimization:
     def lr_schedulers(self) -> list[LRScheduler]:
         """The lr schedulers of the phase being trained."""
         return [config.scheduler for config in self._trainer.lr_scheduler_configs]
+
+    def name_of(self, name: str) -> str:
+        """Give the name under which a parameter is known here, which is also the one that a checkpoint holds.
+
+        Args:
+            name: A name of ``module.named_parameters()``.
+
+        Returns:
+            The name without what wrappers put in, because another run may wrap other parts; an adapter that records
+            names itself is given them as they are.
+        """
+        return name if isinstance(self._adapter, ShardedCheckpoints) else unwrapped_name(name)
 
     def group_names(self) -> GroupNames:
         """Name the parameters of every group of the optimizer.
@@ -96,7 +112,7 @@ class PhaseOptimization:
             The state.
         """
         return OptimizationState(
-            groups=self.group_names() if self._trainer.optimizers else [],
+            groups=self._recorded(self.group_names()) if self._trainer.optimizers else [],
             optimizer_phase=self._state.optimizer_phase,
             lr_scheduler_phase=self._state.lr_scheduler_phase,
             lr_scheduler_groups=self._state.lr_scheduler_groups,
@@ -182,7 +198,7 @@ class PhaseOptimization:
         """
         newest, groups = LearningRates(self.optimizer), self.optimizer.param_groups
         if saved.optimizer_phase == self._state.optimizer_phase:
-            rebuild_groups(self.optimizer, [], self._named_parameters(), saved.groups)
+            rebuild_groups(self.optimizer, [], self._named_parameters(), self._names_of_recorded(saved.groups))
             load()
             for group in groups[len(saved.groups) :]:
                 self.optimizer.add_param_group(group)
@@ -200,7 +216,8 @@ class PhaseOptimization:
             CheckpointError: The module lacks a parameter that the optimizer held, or the schedule starts no new
                 optimizer or lr scheduler where the run did.
         """
-        rebuild_groups(self.optimizer, self.lr_schedulers, self._named_parameters(), saved.groups)
+        names = self._names_of_recorded(saved.groups)
+        rebuild_groups(self.optimizer, self.lr_schedulers, self._named_parameters(), names)
         if saved.optimizer_phase:
             self._replace_optimizer(self._new_optimizer_of(saved.optimizer_phase), saved.optimizer_phase)
         self._state.without_decay = list(saved.without_decay)
@@ -291,8 +308,16 @@ class PhaseOptimization:
             raise _not_started_anew("optimizer", depth)
         return reinit
 
+    def _recorded(self, groups: GroupNames) -> GroupNames:
+        adapter = self._adapter
+        return [adapter.recorded_names(g) for g in groups] if isinstance(adapter, ShardedCheckpoints) else groups
+
+    def _names_of_recorded(self, groups: GroupNames) -> GroupNames:
+        adapter = self._adapter
+        return [adapter.names_of_recorded(g) for g in groups] if isinstance(adapter, ShardedCheckpoints) else groups
+
     def _named_parameters(self) -> dict[str, Parameter]:
-        return {unwrapped_name(name): parameter for name, parameter in self._module.named_parameters()}
+        return {self.name_of(name): parameter for name, parameter in self._module.named_parameters()}
 
     @property
     def _no_decay(self) -> Sequence[str] | None:

@@ -19,14 +19,16 @@ from torch.optim.lr_scheduler import (
 )
 
 from phasewire.adapters.errors import ConfigError
-from phasewire.app.lightning_seams import stands_for_no_optimizer
+from phasewire.app.lightning_seams import overlaps_with_reduction, stands_for_no_optimizer
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = [
     "SUPPORTED_LR_SCHEDULERS",
+    "refuse_overlap",
     "require_usable_lr_scheduler",
     "require_usable_optimizer",
     "several_optimizers",
@@ -78,6 +80,7 @@ def require_usable_optimizer(
             where=where,
             remedy="Use another optimizer, or a schedule of one phase.",
         )
+    refuse_overlap(optimizers[0], where)
     if adds_groups and not all("lr" in group for group in optimizers[0].param_groups):
         raise ConfigError(
             f"{type(optimizers[0]).__name__} keeps no learning rate ('lr') in its parameter groups, and a schedule "
@@ -87,6 +90,25 @@ def require_usable_optimizer(
         )
     for config in trainer.lr_scheduler_configs:
         require_usable_lr_scheduler(config.scheduler, where, adds_groups=adds_groups, allow_untested=allow_untested)
+
+
+def refuse_overlap(optimizer: Optimizer, where: str) -> None:
+    """Refuse an optimizer that steps while gradients are still being reduced.
+
+    Args:
+        optimizer: The optimizer.
+        where: The place that asks for it, for messages.
+
+    Raises:
+        ConfigError: It is a ``ZeroRedundancyOptimizer`` with ``overlap_with_ddp=True``.
+    """
+    if overlaps_with_reduction(optimizer):
+        raise ConfigError(
+            f"{type(optimizer).__name__}(overlap_with_ddp=True) holds a single parameter group, and is tied to the "
+            "parameters that required a gradient when training began, so no phase can add any.",
+            where=where,
+            remedy="Set overlap_with_ddp=False.",
+        )
 
 
 def require_usable_lr_scheduler(scheduler: LRScheduler, where: str, *, adds_groups: bool, allow_untested: bool) -> None:

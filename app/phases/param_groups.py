@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from phasewire.adapters.errors import CheckpointError, ConfigError, did_you_mean
-from phasewire.app.lightning_seams import restart_lr_scheduler
+from phasewire.app.lightning_seams import maintain_partition, restart_lr_scheduler
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -138,6 +138,7 @@ def rebuild_groups(
             group["param_names"] = list(names)
         rebuilt.append(group)
     optimizer.param_groups = rebuilt
+    maintain_partition(optimizer)
     extend_lr_schedulers(schedulers, len(rebuilt), base_lr=lr)
 
 
@@ -163,6 +164,7 @@ def restart_with_groups(
     optimizer.param_groups = []
     for group in groups:
         optimizer.add_param_group({**group, "lr": _unshared(lr), "initial_lr": _unshared(lr)})
+    maintain_partition(optimizer)
     _drop_state_of_others(optimizer)
     for scheduler in schedulers:
         _shorten(scheduler, 1 if isinstance(scheduler, ReduceLROnPlateau) else 0)

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import LBFGS, Optimizer
 
 from phasewire.adapters.errors import ScheduleError
-from phasewire.app.phases.optimizer_checks import require_usable_lr_scheduler
+from phasewire.app.phases.optimizer_checks import refuse_overlap, require_usable_lr_scheduler
 from phasewire.app.phases.param_groups import phase_groups
 from phasewire.app.phases.reinit import construct_lr_scheduler, construct_optimizer
 
@@ -134,6 +134,7 @@ class ReinitTrial:
 def _tried_optimizer(reinit: OptimizerReinit, groups: Groups, where: str) -> Optimizer:
     where = f"{where}, new_optimizer"
     tried = construct_optimizer(reinit, [dict(group) for group in groups], where=where)
+    refuse_overlap(tried, where)
     if isinstance(tried, LBFGS):
         raise ScheduleError(
             "LBFGS holds a single parameter group, so no phase can start with it.",

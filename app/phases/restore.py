@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.lightning_seams import loading_checkpoint, restore_model_state, restore_optimizer_state
 from phasewire.app.phases.other_callbacks import restore_averages
@@ -53,4 +54,13 @@ def restore_best(
         restore_averages(trainer, checkpoint, path)
         if optimization is not None:
             adapter.on_before_restore_optimizers_and_lrs()
-            optimization.take_over(state.optimization, lambda: restore_optimizer_state(trainer))
+            optimization.take_over(state.optimization, lambda: _load_optimizer(trainer, adapter, checkpoint))
+
+
+# Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
+def _load_optimizer(trainer: pl.Trainer, adapter: StrategyAdapter, checkpoint: dict[str, Any]) -> None:
+    if isinstance(adapter, ShardedCheckpoints):
+        # Its strategy would load the state itself, and so Lightning leaves it out.
+        trainer.strategy.load_optimizer_state_dict(checkpoint)
+    else:
+        restore_optimizer_state(trainer)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from phasewire.app.lightning_seams import maintain_partition
+
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     from torch.optim import Optimizer
@@ -39,6 +41,7 @@ def optimizers_kept_on_failure(trainer: pl.Trainer) -> Iterator[None]:
         strategy.optimizers, strategy.lr_scheduler_configs = optimizers, configs
         for optimizer, kept in zip(optimizers, groups, strict=True):
             optimizer.param_groups = kept
+            maintain_partition(optimizer)
         for config, optimizer, state in zip(configs, driven, states, strict=True):
             config.scheduler.optimizer = optimizer
             config.scheduler.load_state_dict(state)

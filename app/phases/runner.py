@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, did_you_mean
-from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
 from phasewire.app.phases.criteria import EpochCriterion
@@ -75,7 +75,12 @@ class PhaseRunner:
         # Once: a schedule of 50,000 phases takes a second.
         self._state = PhaseState(schedule=record_of(schedule), versions=installed_versions())
         self._optimization = PhaseOptimization(
-            trainer, module, schedule, self._module_names, apply_lambdas=settings.apply_lambdas_new_pgs
+            trainer,
+            module,
+            schedule,
+            self._module_names,
+            adapter=adapter,
+            apply_lambdas=settings.apply_lambdas_new_pgs,
         )
 
     # -- what it knows -------------------------------------------------------------------------------------------
@@ -191,7 +196,7 @@ class PhaseRunner:
 
     def check_phase_zero(self) -> None:
         """See that the optimizer holds the parameters of phase 0 and no others, and mend or report it if not."""
-        scheduled = set(map(unwrapped_name, self._module_names(0)))
+        scheduled = set(map(self._optimization.name_of, self._module_names(0)))
         held = [name for names in self._optimization.group_names() for name in names]
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
@@ -287,7 +292,7 @@ class PhaseRunner:
         self._adapter.on_phase_thawed(self.depth)
         rank_zero.info(
             f"Phase {self.depth} of {self.final_depth} begins at epoch {self._trainer.current_epoch} with "
-            f"{len(thawed)} parameters thawed."
+            f"{len(self._adapter.logical_param_translation(thawed))} parameters thawed."
         )
 
     def thaw_to_depth(self, depth: int | None = None) -> None:
@@ -345,7 +350,8 @@ class PhaseRunner:
         checkpoint = self._companions.checkpoint
         if not self._settings.restore_best or checkpoint is None:
             return
-        if not checkpoint.best_model_path:
+        path = self._support.as_first_process(checkpoint.best_model_path)
+        if not path:
             rank_zero_warn(
                 f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet. Make phases long "
                 "enough for a validation, or set restore_best=False."
@@ -353,11 +359,17 @@ class PhaseRunner:
             return
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
-        restore_best(self._trainer, self._adapter, checkpoint.best_model_path, optimization)
+        restore_best(self._trainer, self._adapter, path, optimization)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
         self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
-        if not self._settings.frozen_bn_track_running_stats:
+        if self._settings.frozen_bn_track_running_stats:
+            return
+        adapter = self._adapter
+        if isinstance(adapter, ShardedCheckpoints):
+            names_before = adapter.recorded_names(names)
+            resume_running_stats(self._module, names_before, name_of=adapter.recorded_module_name)
+        else:
             resume_running_stats(self._module, names)
 
     def _module_names(self, depth: int, known: Mapping[str, Parameter] | None = None) -> list[str]:

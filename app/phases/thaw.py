@@ -6,7 +6,7 @@ Lightning's ``BaseFinetuning.freeze`` turns it off; ``frozen_bn_track_running_st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import nn
 
@@ -30,16 +30,19 @@ def freeze(module: nn.Module, *, track_running_stats: bool) -> None:
             layer.track_running_stats = track_running_stats
 
 
-def resume_running_stats(module: nn.Module, thawed: Iterable[str]) -> None:
+def resume_running_stats(
+    module: nn.Module, thawed: Iterable[str], *, name_of: Callable[[str], str] = lambda name: name
+) -> None:
     """Let the batch norm layers that own thawed parameters update their running statistics again.
 
     Args:
         module: The module whose layers are looked at.
-        thawed: Names of ``module.named_parameters()``.
+        thawed: Names of parameters.
+        name_of: Gives the name of a layer as it stands in those, from that of ``module.named_modules()``.
     """
     owners = {name.rpartition(".")[0] for name in thawed}
     for name, layer in _layers_with_running_stats(module):
-        if name in owners:
+        if name_of(name) in owners:
             layer.track_running_stats = True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -12,7 +13,9 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.errors import CheckpointError, PhasewireError
 from phasewire.adapters.lightning_seams import saves_model_parallel_shards
+from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
+from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.lightning_seams import StrategySeam
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 
@@ -67,7 +70,7 @@ def translate_checkpoints_of(
         finish_saves(strategy.checkpoint_io)
         with _readable(checkpoint_path):
             checkpoint = load_when_written(
-                lambda: seam.load_checkpoint(checkpoint_path, **options),
+                lambda: _read(adapter, seam, checkpoint_path, **options),
                 strategy.checkpoint_io,
                 saved_at_step=saved_at_step.get(path),
             )
@@ -103,6 +106,7 @@ def translate_checkpoints_of(
             "save_checkpoint": save_checkpoint,
             "remove_checkpoint": remove_checkpoint,
             "lightning_module_state_dict": lambda: translator.collect(writing_adapter()),
+            **_optimizer_methods(adapter),
         },
         parallel,
     )
@@ -146,6 +150,26 @@ def _parallel_checkpoints(strategy: Strategy) -> ParallelCheckpoints | None:
     from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
 
     return ParallelCheckpoints(strategy)
+
+
+def _read(
+    adapter: StrategyAdapter, seam: StrategySeam, path: str | os.PathLike[str], **options: object
+) -> dict[str, Any]:
+    if not isinstance(adapter, ShardedCheckpoints):
+        read: dict[str, Any] = seam.load_checkpoint(path, **options)
+        return read
+    weights_only = options.get("weights_only")
+    return adapter.read_checkpoint(Path(path), weights_only=None if weights_only is None else bool(weights_only))
+
+
+def _optimizer_methods(adapter: StrategyAdapter) -> dict[str, Callable[..., Any]]:
+    if not isinstance(adapter, ShardedCheckpoints):
+        return {}
+
+    def load_optimizer_state_dict(checkpoint: dict[str, Any]) -> None:
+        adapter.load_optimizer_states(checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"])
+
+    return {"optimizer_state": adapter.optimizer_state, "load_optimizer_state_dict": load_optimizer_state_dict}
 
 
 @contextmanager

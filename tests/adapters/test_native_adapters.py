@@ -74,21 +74,7 @@ def scheduler_with(adapter: object, **settings) -> FinetuningScheduler:
     )
 
 
-# -- sharded strategies --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("adapter_class", "options"),
-    [
-        (FSDPStrategyAdapter, {"awp_overrides": ["layers.0"]}),
-    ],
-)
-def test_a_sharded_adapter_takes_its_options_and_says_that_it_cannot_train(adapter_class, options) -> None:
-    adapter_class()
-    adapter = adapter_class(**options)
-    strategy = adapter_class.__name__.removesuffix("Adapter")
-    with pytest.raises(AdapterError, match=rf"{strategy} is not in this release of Phasewire \(0\.1\.0\).*'ddp'"):
-        adapter.connect(FinetuningScheduler())
+# -- options ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The functions of ``app/lightning_seams.py`` do with private names of Lightning and torch what they say.
 
-``test_strategy_seam.py`` and ``test_seam_restore.py`` have the rest of that module.
+``test_strategy_seam.py``, ``test_seam_restore.py`` and, for what two processes need, ``phases/test_two_processes.py``
+have the rest of that module.
 """
 
 from __future__ import annotations

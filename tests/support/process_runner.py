@@ -22,8 +22,27 @@ def run_script(script: Path, *arguments: str, time_limit: float = 120) -> None:
         AssertionError: It failed, with what it printed.
         subprocess.TimeoutExpired: It took too long, with what it printed.
     """
+    _run(str(script), *arguments, time_limit=time_limit)
+
+
+def run_module(module: str, *arguments: str, time_limit: float = 120) -> None:
+    """Run a module as ``python -m`` does, as :func:`run_script` runs a script.
+
+    Args:
+        module: The module.
+        arguments: Its command line.
+        time_limit: Seconds until it is ended.
+
+    Raises:
+        AssertionError: It failed, with what it printed.
+        subprocess.TimeoutExpired: It took too long, with what it printed.
+    """
+    _run("-m", module, *arguments, time_limit=time_limit)
+
+
+def _run(*command: str, time_limit: float) -> None:
     process = subprocess.Popen(
-        [sys.executable, str(script), *arguments],
+        [sys.executable, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -19,6 +19,10 @@ FEATURES = 4
 ROWS = 8
 
 
+def sgd_with_momentum(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
 class TunedModule(pl.LightningModule):
     """Four layers of which the last is the head, and validation losses that follow a script.
 
@@ -36,7 +40,7 @@ class TunedModule(pl.LightningModule):
         )
         self.head = nn.Linear(FEATURES, 1)
         self._val_losses = list(val_losses)
-        self._make_optimizer = optimizer or (lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9))
+        self._make_optimizer = optimizer or sgd_with_momentum
         self._make_scheduler = scheduler
         self._only_trainable = only_trainable
 

@@ -1,39 +1,185 @@
 """Two processes hold the same weights in every phase, and those that one process would have."""
 
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from process_runner import run_script
+import ddp_cases
+from process_runner import run_module, run_script
+from resuming import expected_warnings
 
-SCRIPT = Path(__file__).parents[2] / "support" / "ddp_run.py"
+SUPPORT = Path(__file__).parents[2] / "support"
+DEPTHS = [0, 0, 1, 1, 2, 2]
+#: Cases that train what plain SGD in one process trains.
+AS_PLAIN_SGD = (
+    "ddp",
+    "plug-in",
+    "unused parameters",
+    "static graph",
+    "static graph, optimized by hand",
+    "bucket views",
+    "small buckets",
+    "ZeRO",
+    "ZeRO with bucket views",
+    "ZeRO of all parameters",
+)
 
 
-def run(folder, strategy, devices):
-    folder.mkdir()
-    subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), strategy, str(devices)], check=True, timeout=120, capture_output=True
+@dataclass(frozen=True)
+class Runs:
+    """What two processes saw in every case, and what one process trained."""
+
+    folder: Path
+    ranks: tuple[dict[str, Any], ...]
+    alone: list[dict[str, Any]]
+
+    def case(self, name: str) -> tuple[list[dict[str, Any]], ...]:
+        return tuple(rank["cases"][name] for rank in self.ranks)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """All cases of ``ddp_cases.py``, in one group of two processes that torchrun starts."""
+    folder = tmp_path_factory.mktemp("ddp")
+    alone = ddp_cases.train(folder / "alone", "auto", devices=1)
+    checkpoint = folder / "alone" / "recovery" / "step=6.ckpt"
+    run_module(
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(SUPPORT / "ddp_cases.py"),
+        str(folder),
+        str(checkpoint),
+        time_limit=240,
     )
-    return [torch.load(path, weights_only=True) for path in sorted(folder.glob("rank*.pt"))]
+    ranks = tuple(torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    return Runs(folder, ranks, alone)
+
+
+def assert_equal_ranks(first, second):
+    assert [epoch["depth"] for epoch in first] == [epoch["depth"] for epoch in second]
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(value, other["state"][name]) for name, value in one["state"].items())
+
+
+def assert_as_alone(epochs, alone):
+    assert [(epoch["depth"], epoch["step"]) for epoch in epochs] == [(epoch["depth"], epoch["step"]) for epoch in alone]
+    for one, other in zip(epochs, alone, strict=True):
+        torch.testing.assert_close(one["state"], other["state"])
 
 
 @pytest.mark.slow
-def test_ranks_move_together_and_train_what_one_process_trains(tmp_path):
-    first, second = run(tmp_path / "two", "ddp_fork", 2)
-    (alone,) = run(tmp_path / "one", "auto", 1)
+@pytest.mark.parametrize("case", AS_PLAIN_SGD)
+def test_in_every_epoch_ranks_hold_the_same_bits_and_what_one_process_trains(case, runs):
+    first, second = runs.case(case)
 
-    assert first["depths"] == second["depths"] == alone["depths"] == [0, 0, 1, 1, 2, 2]
-    for name, value in first["state"].items():
-        assert torch.equal(value, second["state"][name]), name
-        torch.testing.assert_close(value, alone["state"][name])
+    assert [epoch["depth"] for epoch in first] == DEPTHS
+    assert_equal_ranks(first, second)
+    assert_as_alone(first, runs.alone)
+
+
+@pytest.mark.slow
+def test_a_phase_may_start_with_a_new_optimizer_and_lr_scheduler(runs, tmp_path):
+    first, second = runs.case("new optimizer")
+
+    assert_equal_ranks(first, second)
+    assert_as_alone(first, ddp_cases.train(tmp_path, "auto", schedule=ddp_cases.WITH_NEW_ONES, devices=1))
+
+
+@pytest.mark.slow
+def test_only_what_is_thawed_is_reduced_in_every_step_through_the_hook_of_the_user(runs):
+    for rank in runs.ranks:
+        assert rank["bytes"] == rank["thawed bytes"]
+        assert sorted(set(rank["bytes"].values())) == [4 * 5, 4 * 25, 4 * 45]
+
+
+@pytest.mark.slow
+def test_what_was_thawed_first_is_reduced_before_the_backward_pass_is_over(runs):
+    for rank in runs.ranks:
+        events = rank["events"]
+        assert events.count("reduce") == 5  # a bucket for each of the thawed parameters whose gradients come one by one
+        assert "reduce" in events[: events.index("gradient of the first layer")]
+
+
+@pytest.mark.slow
+def test_powersgd_compresses_in_every_phase(runs):
+    first, second = runs.case("PowerSGD")
+
+    assert_equal_ranks(first, second)
+    assert [epoch["depth"] for epoch in first] == DEPTHS
+    assert runs.ranks[0]["compressed"]
+    # Gradients behind a head with one output have rank one, so nothing is lost by compressing them.
+    assert_as_alone(first, runs.alone)
+
+
+@pytest.mark.slow
+def test_ranks_that_disagree_about_the_metric_restore_one_file_and_are_warned(runs, tmp_path):
+    first, second = runs.case("unsynchronised")
+
+    assert_equal_ranks(first, second)
+    assert_as_alone(first, ddp_cases.train(tmp_path, "auto", make_module=ddp_cases.Unsynchronised, devices=1))
+    warned = [text for text in runs.ranks[0]["warnings"] if "without sync_dist=True" in text]
+    assert [name for name in ("'score'", "'val_loss'") for text in warned if name in text] == ["'score'", "'val_loss'"]
+
+
+@pytest.mark.slow
+def test_zero_that_overlaps_with_the_reduction_is_refused(runs):
+    for rank in runs.ranks:
+        assert "overlap_with_ddp=True" in rank["refusal"]
+        assert "Set overlap_with_ddp=False" in rank["refusal"]
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_is_resumed_in_two(runs):
+    first, second = runs.case("resumed")
+
+    assert_equal_ranks(first, second)
+    assert_as_alone(first, runs.alone[2:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["ddp", "zero"])
+def test_a_run_of_two_processes_is_resumed_in_one(case, runs, tmp_path):
+    checkpoint = runs.folder / case / "recovery" / "step=6.ckpt"
+
+    with expected_warnings():
+        resumed = ddp_cases.train(tmp_path, "auto", devices=1, ckpt_path=checkpoint)
+
+    assert_as_alone(resumed, runs.alone[2:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn", "ddp_fork"])
+def test_every_launcher_trains_what_torchrun_does(strategy, runs, tmp_path):
+    run_script(SUPPORT / "ddp_run.py", str(tmp_path), strategy, "2", time_limit=120)
+
+    for path in (tmp_path / "rank0.pt", tmp_path / "rank1.pt"):
+        seen = torch.load(path, weights_only=True)
+        assert seen["depths"] == DEPTHS
+        torch.testing.assert_close(seen["state"], runs.alone[-1]["state"])
+        assert all(torch.equal(value, runs.case("ddp")[0][-1]["state"][name]) for name, value in seen["state"].items())
+
+
+@pytest.mark.slow
+def test_ranks_hold_the_same_bits_of_a_bridge(tmp_path):
+    run_script(SUPPORT / "ddp_bridge.py", str(tmp_path), time_limit=240)
+
+    first, second = (torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    alone = torch.load(tmp_path / "one" / "rank0.pt", weights_only=True)
+    initial = torch.load(tmp_path / "initial.pt", weights_only=True)
+    assert first["depths"] == second["depths"] == alone["depths"] == [0, 1, 2]
+    assert all(torch.equal(value, second["state"][name]) for name, value in first["state"].items())
+    torch.testing.assert_close(first["state"], alone["state"])
+    changed = {name for name, value in first["state"].items() if not torch.equal(value, initial[name])}
+    assert {name.split(".")[2] for name in changed if name.startswith("model.blocks.")} == {"0", "1"}
 
 
 @pytest.mark.slow
 def test_a_phase_is_over_on_all_ranks_when_a_criterion_says_so_on_one(tmp_path):
-    run_script(SCRIPT.with_name("ddp_criteria.py"), str(tmp_path), time_limit=120)
+    run_script(SUPPORT / "ddp_criteria.py", str(tmp_path), time_limit=120)
 
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     # Rank 1 ends phase 0; rank 0 ends phase 1, and in phase 2 the training.
@@ -43,7 +189,7 @@ def test_a_phase_is_over_on_all_ranks_when_a_criterion_says_so_on_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_is_resumed_to_the_bit(tmp_path):
-    run_script(SCRIPT.with_name("ddp_resume.py"), str(tmp_path), time_limit=120)
+    run_script(SUPPORT / "ddp_resume.py", str(tmp_path), time_limit=120)
 
     for rank in ("rank0.pt", "rank1.pt"):
         whole, resumed = (torch.load(tmp_path / name / rank, weights_only=True) for name in ("whole", "cut"))
