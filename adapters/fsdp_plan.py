@@ -51,6 +51,7 @@ class ShardingPlan:
 
     # Any: options are whatever YAML holds.
     def __init__(self, plan: Mapping[str, Mapping[str, Any] | None], defaults: Mapping[str, Any]) -> None:
+        _require_names(plan)
         self._defaults = part_options(defaults, None, where=_DEFAULTS)
         self._entries = {
             key: part_options(options, self._defaults, where=f"{_PLAN}[{key!r}]") for key, options in plan.items()
@@ -114,6 +115,17 @@ class ShardingPlan:
         _refuse_tied_across(module, [part.module])
         self._shard(part, module, device_mesh)
         rank_zero.debug(f"{part.name or 'The LightningModule'} is sharded too, because it holds what is sharded.")
+
+
+def _require_names(plan: object) -> None:
+    names = list(plan) if isinstance(plan, Mapping) else [plan]
+    wrong = next((name for name in names if not isinstance(plan, Mapping) or not isinstance(name, str)), None)
+    if wrong is not None:
+        raise AdapterError(
+            f"A mapping is expected, of names or patterns to options, and {wrong!r} is given.",
+            where=_PLAN,
+            remedy="Write names as text, each with the arguments of fully_shard, or {} for none.",
+        )
 
 
 def _depth(part: _Part) -> int:

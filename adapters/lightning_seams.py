@@ -16,6 +16,7 @@ from torch.distributed.fsdp import _common_utils as fsdp_names
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import FSDPStrategy, Strategy
+    from torch import nn
     from torch.nn import Module, Parameter
 
 __all__ = [
@@ -49,6 +50,8 @@ def unwrapped_name(name: str) -> str:
     Returns:
         The name without what wrappers put in.
     """
+    if not any(wrapper in name for wrapper in _WRAPPERS):  # most names, and a schedule asks for all of them often
+        return name
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
@@ -189,7 +192,7 @@ def wrapped_apart_for_precision(strategy: FSDPStrategy) -> tuple[type[Module], .
 
 
 # Any: the options are those of torch.utils.checkpoint.checkpoint.
-def checkpointing_in_place(part: Module, options: Mapping[str, Any]) -> None:
+def checkpointing_in_place(part: nn.Module, options: Mapping[str, Any]) -> None:
     """Let a part forget its activations and compute them again for its backward pass, without wrapping it.
 
     Uses ``torch.distributed._composable.checkpoint``: the only way that changes no name.
@@ -204,7 +207,7 @@ def checkpointing_in_place(part: Module, options: Mapping[str, Any]) -> None:
 
 
 # Any: as above.
-def checkpointing_wrapper(part: Module, options: Mapping[str, Any]) -> Module:
+def checkpointing_wrapper(part: nn.Module, options: Mapping[str, Any]) -> nn.Module:
     """Wrap a part so that it forgets its activations and computes them again for its backward pass.
 
     Uses ``torch.distributed.algorithms._checkpoint.checkpoint_wrapper``, which has no public name; it keeps the names
@@ -222,7 +225,7 @@ def checkpointing_wrapper(part: Module, options: Mapping[str, Any]) -> Module:
     return checkpoint_wrapper(part, **options)
 
 
-def offloading_wrapper(part: Module) -> Module:
+def offloading_wrapper(part: nn.Module) -> nn.Module:
     """Wrap a part so that its activations wait for its backward pass in the memory of the CPU.
 
     Uses ``torch.distributed.algorithms._checkpoint.checkpoint_wrapper``, as :func:`checkpointing_wrapper` does.

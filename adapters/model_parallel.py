@@ -49,9 +49,9 @@ class ModelParallelStrategyAdapter(StrategyAdapter):
         **unknown: object,
     ) -> None:
         super().__init__(**unknown)
+        self._plan = ShardingPlan(fsdp_plan or {}, fsdp_default_kwargs or {})
         self.fsdp_plan = dict(fsdp_plan or {})
         self.fsdp_default_kwargs = dict(fsdp_default_kwargs or {})
-        self._plan = ShardingPlan(self.fsdp_plan, self.fsdp_default_kwargs)
         self._wrapped_names: dict[str, str] | None = None
         self.exec_ft_phase = partial(StrategyAdapter.base_ft_phase, translation_func=self.logical_param_translation)
 

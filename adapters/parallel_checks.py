@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
@@ -43,13 +44,26 @@ def require_trainable_phases(adapter: StrategyAdapter, device_mesh: DeviceMesh) 
     Raises:
         AdapterError: An optimizer or the clipping of gradients would fail on sharded and plain parameters.
     """
+    if not adapter.trainer.optimizers:
+        return  # which the scheduler reports
     groups = list(_groups(adapter))
+    begun = {depth: list(each) for depth, each in groupby(groups, lambda group: group.phase)}
+    optimizer = type(adapter.trainer.optimizers[0]).__name__, _all_at_once(adapter.trainer.optimizers[0].defaults)
+    present: list[_Group] = []
+    kinds: dict[str, list[str]] = {}
     for depth in range(adapter.fts_handle.max_depth + 1):
-        present = [group for group in groups if group.phase <= depth]
-        name, option = _all_at_once(adapter, depth)
-        if option is not None:
-            _require_one_kind(present, name, option, depth)
-        _require_clippable(adapter, present, depth)
+        present += begun.get(depth, ())
+        new = _new_optimizer(adapter, depth)
+        optimizer = new or optimizer
+        # Each group once, unless another optimizer takes it over: there may be as many phases as parameters.
+        for group in present if new else begun.get(depth, ()):
+            _require_one_kind(group, *optimizer, depth)
+        known = len(kinds)
+        for group in begun.get(depth, ()):
+            for kind, names in _by_kind(group.parameters).items():
+                kinds.setdefault(kind, []).extend(names)
+        if len(kinds) > known:
+            _require_clippable(adapter, kinds, depth)
     _warn_of_unsynchronised(groups, device_mesh)
 
 
@@ -84,39 +98,38 @@ def _split(members: Mapping[str, Parameter], no_decay: Iterable[str]) -> list[di
     return [{name: p for name, p in members.items() if name not in exempt}, exempt]
 
 
-def _all_at_once(adapter: StrategyAdapter, depth: int) -> tuple[str, str | None]:
-    """Tell which optimizer a phase trains with, and which option lets it take all parameters of a group at once."""
-    optimizer = adapter.trainer.optimizers[0]
-    name, options = type(optimizer).__name__, dict(optimizer.defaults)
-    for phase in range(1, depth + 1):
-        new = adapter.fts_handle.ft_schedule[phase].get("new_optimizer")
-        if new:
-            class_path = new["optimizer_init"]["class_path"]
-            name, options = class_path.rpartition(".")[2], new["optimizer_init"].get("init_args") or {}
-    return name, next((option for option in ("foreach", "fused") if options.get(option)), None)
+def _new_optimizer(adapter: StrategyAdapter, depth: int) -> tuple[str, str | None] | None:
+    """Tell which optimizer a phase starts with, if it does, and which of its options takes all parameters at once."""
+    new = adapter.fts_handle.ft_schedule[depth].get("new_optimizer")
+    if not new:
+        return None
+    described = new["optimizer_init"]
+    return described["class_path"].rpartition(".")[2], _all_at_once(described.get("init_args") or {})
 
 
-def _require_one_kind(groups: list[_Group], optimizer: str, option: str, depth: int) -> None:
-    for group in groups:
-        kinds = _by_kind(group.parameters)
-        plain = kinds.pop(_PLAIN, [])
-        if plain and kinds:
-            sharded = [name for names in kinds.values() for name in names]
-            raise AdapterError(
-                f"{optimizer}({option}=True) takes the parameters of a group all at once, and torch cannot where some "
-                f"are sharded and others are not. Group {group.number} has sharded {_listed(sharded)} and plain "
-                f"{_listed(plain)}, from phase {group.phase}.",
-                where=f"phase {depth}",
-                remedy=f"Leave {option} out or set it to False, shard the plain ones too (fsdp_plan, or "
-                "parallelize_module in configure_model), or put them into different phases.",
-            )
+def _all_at_once(options: Mapping[str, object]) -> str | None:
+    return next((option for option in ("foreach", "fused") if options.get(option)), None)
 
 
-def _require_clippable(adapter: StrategyAdapter, groups: list[_Group], depth: int) -> None:
+def _require_one_kind(group: _Group, optimizer: str, option: str | None, depth: int) -> None:
+    kinds = _by_kind(group.parameters) if option else {}
+    plain = kinds.pop(_PLAIN, [])
+    if plain and kinds:
+        sharded = [name for names in kinds.values() for name in names]
+        raise AdapterError(
+            f"{optimizer}({option}=True) takes the parameters of a group all at once, and torch cannot where some "
+            f"are sharded and others are not. Group {group.number} has sharded {_listed(sharded)} and plain "
+            f"{_listed(plain)}, from phase {group.phase}.",
+            where=f"phase {depth}",
+            remedy=f"Leave {option} out or set it to False, shard the plain ones too (fsdp_plan, or "
+            "parallelize_module in configure_model), or put them into different phases.",
+        )
+
+
+def _require_clippable(adapter: StrategyAdapter, kinds: Mapping[str, list[str]], depth: int) -> None:
     trainer, module = adapter.trainer, adapter.pl_module
     if not trainer.gradient_clip_val or is_overridden("configure_gradient_clipping", module):
         return
-    kinds = _by_kind({name: p for group in groups for name, p in group.parameters.items()})
     by_value = trainer.gradient_clip_algorithm == GradClipAlgorithmType.VALUE
     if len(kinds) < 2 or (by_value and _PLAIN not in kinds):  # noqa: PLR2004  # two kinds
         return

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
-from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
@@ -239,6 +238,7 @@ class FitSession:
             PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
         runner, trainer = self.running(), self._trainer
+        self._has_begun = True
         runner.check_optimizer()
         if self._saved is None:
             runner.check_phase_zero()
@@ -246,7 +246,6 @@ class FitSession:
         else:
             runner.resume(self._saved)
         runner.try_new_optimizers()
-        self._has_begun = True
         if not trainer.strategy.restore_checkpoint_after_setup:
             self._adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
@@ -358,15 +357,8 @@ class FitSession:
         self._saved = state if state.begun else None
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
-        if isinstance(self._adapter, ShardedCheckpoints):
-            self._resume_begun_fit(state)
-            self._trainer.strategy.load_optimizer_state_dict(checkpoint)
-        elif not self._trainer.strategy.lightning_restore_optimizer:
-            self._resume_begun_fit(state)
-            restore_optimizer_state(self._trainer)
-
-    def _resume_begun_fit(self, state: PhaseState) -> None:
-        """Go to the phase of a checkpoint that is read when the fit has begun, in phase 0, as sharded strategies do."""
-        # A learning-rate finder may save and restore before the fit begins.
-        if state.begun and self._has_begun:
+        if self._has_begun and state.begun:
+            # Some strategies read a checkpoint when the fit has begun, in phase 0.
             self.running().resume(state)
+        if not self._trainer.strategy.lightning_restore_optimizer:
+            restore_optimizer_state(self._trainer)

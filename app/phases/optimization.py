@@ -65,11 +65,8 @@ class PhaseOptimization:
         self._trainer = trainer
         self._module = module
         self._schedule = schedule
+        self._names_of: Callable[[int], list[str]] = lambda depth: list(map(self.name_of, names_of(depth)))
         self._adapter = adapter
-        # Without what wrappers put in: a checkpoint holds these names, and another run may wrap other parts. A sharded
-        # adapter translates its own.
-        self._name: Callable[[str], str] = str if isinstance(adapter, ShardedCheckpoints) else unwrapped_name
-        self._names_in_module = names_of
         self._apply_lambdas = apply_lambdas
         self._state = OptimizationState()
 
@@ -85,16 +82,17 @@ class PhaseOptimization:
         """The lr schedulers of the phase being trained."""
         return [config.scheduler for config in self._trainer.lr_scheduler_configs]
 
-    def names_of(self, depth: int) -> list[str]:
-        """Name the parameters of a phase as the groups do.
+    def name_of(self, name: str) -> str:
+        """Give the name under which a parameter is known here, which is also the one that a checkpoint holds.
 
         Args:
-            depth: The phase.
+            name: A name of ``module.named_parameters()``.
 
         Returns:
-            Their names.
+            The name without what wrappers put in, because another run may wrap other parts; an adapter that records
+            names itself is given them as they are.
         """
-        return list(map(self._name, self._names_in_module(depth)))
+        return name if isinstance(self._adapter, ShardedCheckpoints) else unwrapped_name(name)
 
     def group_names(self) -> GroupNames:
         """Name the parameters of every group of the optimizer.
@@ -154,7 +152,7 @@ class PhaseOptimization:
     def hold_phase_zero(self) -> None:
         """Make the optimizer hold the parameters of phase 0 and no others, as if it had been configured so."""
         restart_with_groups(
-            self.optimizer, self.lr_schedulers, self._named_parameters(), self.names_of(0), no_decay=self._no_decay
+            self.optimizer, self.lr_schedulers, self._named_parameters(), self._names_of(0), no_decay=self._no_decay
         )
 
     def begin_phase(self, depth: int) -> None:
@@ -239,7 +237,7 @@ class PhaseOptimization:
             self.optimizer,
             self.lr_schedulers,
             self._named_parameters(),
-            self.names_of(depth),
+            self._names_of(depth),
             lr=first_group.get("initial_lr", first_group["lr"]) if lr is None else lr,
             no_decay=self._no_decay,
             apply_lambdas=self._apply_lambdas,
@@ -288,7 +286,7 @@ class PhaseOptimization:
         """Number the groups of phase 0, which start from a new optimizer's rate unless a phase gave them another."""
         earlier = (phase.new_lr_scheduler for phase in self._schedule.phases[1:depth])
         given = max((len(reinit.init_pg_lrs or ()) for reinit in earlier if reinit is not None), default=0)
-        first = frozenset(self.names_of(0))
+        first = frozenset(self._names_of(0))
         return [
             index
             for index, names in enumerate(self.group_names())
@@ -319,7 +317,7 @@ class PhaseOptimization:
         return [adapter.names_of_recorded(g) for g in groups] if isinstance(adapter, ShardedCheckpoints) else groups
 
     def _named_parameters(self) -> dict[str, Parameter]:
-        return {self._name(name): parameter for name, parameter in self._module.named_parameters()}
+        return {self.name_of(name): parameter for name, parameter in self._module.named_parameters()}
 
     @property
     def _no_decay(self) -> Sequence[str] | None:

@@ -195,7 +195,7 @@ class PhaseRunner:
 
     def check_phase_zero(self) -> None:
         """See that the optimizer holds the parameters of phase 0 and no others, and mend or report it if not."""
-        scheduled = set(self._optimization.names_of(0))
+        scheduled = set(map(self._optimization.name_of, self._module_names(0)))
         held = [name for names in self._optimization.group_names() for name in names]
         if len(held) == len(scheduled) and set(held) == scheduled:
             return

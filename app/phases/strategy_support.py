@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from phasewire.adapters.lightning_seams import forget_post_backward_hooks
 from phasewire.adapters.sharding import reshard
 from phasewire.app.lightning_seams import begin_static_graph_anew, communication_hooks
 
@@ -128,6 +127,9 @@ class FSDPSupport(StrategySupport):
 
     def after_thaw(self) -> None:
         """Forget the hooks that frozen units have kept since a forward pass without a backward pass."""
+        # Imports torch.distributed.fsdp, which only this strategy needs.
+        from phasewire.adapters.lightning_seams import forget_post_backward_hooks
+
         if self._strategy.model is not None:
             forget_post_backward_hooks(self._strategy.model)
 
@@ -157,8 +159,8 @@ def support_for(strategy: Strategy) -> StrategySupport:
     """
     if isinstance(strategy, DDPStrategy):
         return DDPSupport(strategy)
-    if isinstance(strategy, FSDPStrategy):
-        return FSDPSupport(strategy)
     if isinstance(strategy, ModelParallelStrategy):
         return ModelParallelSupport(strategy)
+    if isinstance(strategy, FSDPStrategy):
+        return FSDPSupport(strategy)
     return StrategySupport(strategy)

@@ -113,26 +113,6 @@ def translate_checkpoints_of(
     return seam
 
 
-def _read(
-    adapter: StrategyAdapter, seam: StrategySeam, path: str | os.PathLike[str], **options: object
-) -> dict[str, Any]:
-    if not isinstance(adapter, ShardedCheckpoints):
-        read: dict[str, Any] = seam.load_checkpoint(path, **options)
-        return read
-    weights_only = options.get("weights_only")
-    return adapter.read_checkpoint(Path(path), weights_only=None if weights_only is None else bool(weights_only))
-
-
-def _optimizer_methods(adapter: StrategyAdapter) -> dict[str, Callable[..., Any]]:
-    if not isinstance(adapter, ShardedCheckpoints):
-        return {}
-
-    def load_optimizer_state_dict(checkpoint: dict[str, Any]) -> None:
-        adapter.load_optimizer_states(checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"])
-
-    return {"optimizer_state": adapter.optimizer_state, "load_optimizer_state_dict": load_optimizer_state_dict}
-
-
 def _seam_with(
     strategy: Strategy, replacements: dict[str, Callable[..., Any]], parallel: ParallelCheckpoints | None
 ) -> StrategySeam:
@@ -170,6 +150,26 @@ def _parallel_checkpoints(strategy: Strategy) -> ParallelCheckpoints | None:
     from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
 
     return ParallelCheckpoints(strategy)
+
+
+def _read(
+    adapter: StrategyAdapter, seam: StrategySeam, path: str | os.PathLike[str], **options: object
+) -> dict[str, Any]:
+    if not isinstance(adapter, ShardedCheckpoints):
+        read: dict[str, Any] = seam.load_checkpoint(path, **options)
+        return read
+    weights_only = options.get("weights_only")
+    return adapter.read_checkpoint(Path(path), weights_only=None if weights_only is None else bool(weights_only))
+
+
+def _optimizer_methods(adapter: StrategyAdapter) -> dict[str, Callable[..., Any]]:
+    if not isinstance(adapter, ShardedCheckpoints):
+        return {}
+
+    def load_optimizer_state_dict(checkpoint: dict[str, Any]) -> None:
+        adapter.load_optimizer_states(checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"])
+
+    return {"optimizer_state": adapter.optimizer_state, "load_optimizer_state_dict": load_optimizer_state_dict}
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from parallel_run import (
     train,
     whole_state,
 )
-from phasewire.adapters import AdapterError, ModelParallelStrategyAdapter
+from phasewire.adapters import AdapterError, ConfigError, ModelParallelStrategyAdapter
 from phasewire.adapters.fsdp_options import part_options
 from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping, ScheduleError
 from seam_recorder import leaving_no_process_group
@@ -277,6 +277,11 @@ REFUSED = {
         plan(head={}, defaults={"mp_polcy": {}}),
         "fsdp_default_kwargs: .*Did you mean 'mp_policy'",
     ),
+    "a list": (
+        {"fsdp_plan": ["head"]},
+        r"A mapping is expected, of names or patterns to options, and \['head'\] is given",
+    ),
+    "a number": (plan(entries={0: {}}), "A mapping is expected, of names or patterns to options, and 0 is given"),
     "no mapping": (plan(head=True), r"fsdp_plan\['head'\]: Options are expected as a mapping, and True is given"),
     "a list of modules": (plan(blocks={}), r"'blocks' is a ModuleList, which is never called .*'blocks\\.\\d\+'"),
     "an unknown type": (plan(head={"mp_policy": {"param_dtype": "bfloat1"}}), "mp_policy, param_dtype: .*'bfloat16'"),
@@ -532,6 +537,11 @@ def test_an_optimizer_that_takes_sharded_and_plain_parameters_at_once_is_refused
     message = str(error.value)
     assert message.startswith(f"phase 1: AdamW({option}=True) takes the parameters of a group all at once")
     assert "Group 1 has sharded 'layers.1.weight' and plain 'head.weight', 'head.bias', from phase 1" in message
+
+
+def test_a_module_without_an_optimizer_is_refused_as_elsewhere(tmp_path) -> None:
+    with pytest.warns(UserWarning, match="no optimizer"), pytest.raises(ConfigError, match="configures no optimizer"):
+        set_up(tmp_path, ParallelModule(shard_layers, optimizer=lambda parameters: None), None)
 
 
 def test_a_new_optimizer_is_looked_at_too(tmp_path) -> None:

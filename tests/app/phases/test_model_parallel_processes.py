@@ -5,17 +5,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from parallel_run import DEPTHS, ParallelModule, train
+from parallel_run import DEPTHS, LAYERS, ParallelModule, model_parallel, train
 from process_runner import run_script
+from seam_recorder import leaving_no_process_group
 from tuning import Batches, make_trainer
 
 SCRIPT = Path(__file__).parents[2] / "support" / "parallel_run.py"
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     run_script(SCRIPT, str(folder), "two processes", time_limit=120)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder):
     return [torch.load(path, weights_only=True) for path in sorted(folder.glob("rank*.pt"))]
 
 
@@ -49,6 +55,18 @@ def test_a_run_is_resumed_to_the_bit(ranks, scene, kind):
         run = rank[scene][kind]
         assert run["resumed depths"] == DEPTHS[4:]
         assert same(run["resumed"], run["state"])
+
+
+@KINDS
+@SCENES
+def test_a_run_of_two_processes_goes_on_in_one(folder, ranks, scene, kind, tmp_path):
+    saved = folder / scene / kind / "best" / "epoch=4.ckpt"
+    with leaving_no_process_group():
+        cfg = {"fsdp_plan": LAYERS}
+        resumed = train(tmp_path, model_parallel(shards=kind == "shards"), cfg=cfg, ckpt_path=saved)
+
+    assert resumed.notes.depths == DEPTHS[5:]
+    torch.testing.assert_close(resumed.state, ranks[0][scene][kind]["state"])
 
 
 @KINDS
