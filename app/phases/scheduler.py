@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.adapters.scheduler_handle import CheckpointIO
     from phasewire.adapters.views import ModelView
-    from phasewire.app.lightning_seams import StrategySeam
     from phasewire.app.phases.runner import PhaseRunner
+    from phasewire.app.strategy_seam import StrategySeam
 
 __all__ = ["FinetuningScheduler"]
 

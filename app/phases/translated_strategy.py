@@ -16,8 +16,8 @@ from phasewire.adapters.lightning_seams import saves_model_parallel_shards
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
-from phasewire.app.lightning_seams import StrategySeam
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
+from phasewire.app.strategy_seam import StrategySeam
 
 if TYPE_CHECKING:
     from collections.abc import Callable
