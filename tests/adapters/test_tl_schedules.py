@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner, Result
 
 from bridges import BridgedModule, bridged, token_loader
 from phasewire.app import FinetuningScheduler, FTSEarlyStopping
+from phasewire.app.cli import app
 from tuning import Notes, make_trainer
 
 SOURCES = ("GPT2LMHeadModel", "MixtralForCausalLM")
@@ -58,3 +61,52 @@ def test_phases_of_equal_mass_take_every_name(tmp_path: Path, architecture: str)
     taken = [name for phase in scheduler.ft_schedule.values() for name in phase["params"]]
     assert len(scheduler.ft_schedule) == 2
     assert sorted(taken) == sorted(scheduler.strategy_adapter.get_named_params_for_schedule_validation())
+
+
+# -- plans ---------------------------------------------------------------------------------------------------------
+
+
+def planned(folder: Path, architecture: str, schedule: object, *options: str, **cfg: object) -> Result:
+    (folder / "schedule.yaml").write_text(yaml.safe_dump(schedule))
+    config = {
+        "model": {"class_path": "bridges.SmallBridge", "init_args": {"architecture": architecture}},
+        "scheduler": {
+            "ft_schedule": str(folder / "schedule.yaml"),
+            "custom_strategy_adapters": {"single_device": "transformerbridge"},
+            "strategy_adapter_cfg": {"use_tl_names": True, **cfg},
+        },
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return CliRunner().invoke(app, ["plan", "--config", str(folder / "config.yaml"), *options])
+
+
+def tensors(result: Result) -> list[int]:
+    assert result.exit_code == 0, result.output
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in result.stdout.splitlines()]
+    return [int(row[1]) for row in rows if row and row[0].isdecimal()]
+
+
+BY_BLOCK = {
+    0: {"params": [r"ln_final\..*"]},
+    1: {"params": [r"blocks\.1\.attn\..*"]},
+    2: {"params": [r"(pos_)?embed\."]},
+}
+
+
+def test_a_plan_is_in_the_names_of_the_schedule_and_counts_the_norms_that_come_along(tmp_path: Path) -> None:
+    assert tensors(planned(tmp_path, "LlamaForCausalLM", BY_BLOCK, "--on-cpu")) == [1, 6, 1]
+    assert tensors(planned(tmp_path, "GPT2LMHeadModel", BY_BLOCK, "--on-cpu")) == [2, 12, 2]
+    without = planned(tmp_path, "LlamaForCausalLM", BY_BLOCK, "--on-cpu", model_view_cfg={"implicit_ln_thaw": False})
+    assert tensors(without) == [1, 4, 1]
+
+
+def test_a_plan_refuses_what_a_fit_refuses(tmp_path: Path) -> None:
+    result = planned(tmp_path, "LlamaForCausalLM", {0: {"params": ["blocks.0.attn.b_Q"]}}, "--on-cpu")
+    assert result.exit_code == 2
+    assert "'blocks.0.attn.b_Q' cannot be thawed" in re.sub(r"\s+", " ", result.stderr)
+
+
+def test_a_plan_of_a_bridge_without_values_asks_for_the_cpu(tmp_path: Path) -> None:
+    result = planned(tmp_path, "LlamaForCausalLM", BY_BLOCK)
+    assert result.exit_code == 2
+    assert "--on-cpu" in result.stderr
