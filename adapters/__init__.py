@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     )
     from phasewire.adapters.fsdp import FSDPStrategyAdapter
     from phasewire.adapters.model_parallel import ModelParallelStrategyAdapter
+    from phasewire.adapters.tl_names import TLNamesModelView
     from phasewire.adapters.transformer_bridge import TransformerBridgeStrategyAdapter
     from phasewire.adapters.transitions import CRITERION_API_VERSION, PhaseProgress, TransitionCriterion
-    from phasewire.adapters.views import CanonicalModelView, ModelView, TLNamesModelView
+    from phasewire.adapters.views import CanonicalModelView, ModelView
 
 __all__ = [
     "API_VERSION",
@@ -59,7 +60,7 @@ _ELSEWHERE: Final = {
     "ModelView": "phasewire.adapters.views",
     "PhaseProgress": "phasewire.adapters.transitions",
     "StrategyAdapter": "phasewire.adapters.base",
-    "TLNamesModelView": "phasewire.adapters.views",
+    "TLNamesModelView": "phasewire.adapters.tl_names",
     "TransformerBridgeStrategyAdapter": "phasewire.adapters.transformer_bridge",
     "TransitionCriterion": "phasewire.adapters.transitions",
 }

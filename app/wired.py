@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
     from phasewire.app.discovery import DiscoveryService
+    from phasewire.app.model_views import ModelViews
     from phasewire.app.resolver import AdapterResolver
     from phasewire.app.schedule.validate import ScheduleValidator
     from phasewire.app.schedule_generators import ScheduleGenerators
@@ -47,6 +48,9 @@ class Wired(Protocol):
 
     def schedule_generators(self) -> ScheduleGenerators:
         """Make what finds schedule generators."""
+
+    def model_views(self) -> ModelViews:
+        """Make what finds model views."""
 
     def validator(self) -> ScheduleValidator:
         """Make what checks schedules."""
