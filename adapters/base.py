@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, did_you_mean
+from phasewire.adapters.sharding import class_name
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -133,7 +134,7 @@ class StrategyAdapter:
             ScheduleError: The file cannot be written.
         """
         schedule = self.fts_handle.default_schedule(list(self.get_named_params_for_schedule_validation()))
-        return self.fts_handle.save_schedule(f"{type(self.pl_module).__name__}_ft_schedule.yaml", schedule, dump_loc)
+        return self.fts_handle.save_schedule(f"{class_name(self.pl_module)}_ft_schedule.yaml", schedule, dump_loc)
 
     def get_named_params_for_schedule_validation(self) -> dict[str, torch.nn.Parameter]:
         """Give the names that a schedule may use, in registration order.

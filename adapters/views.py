@@ -10,6 +10,8 @@ import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from phasewire.adapters.sharding import class_name
+
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
@@ -82,7 +84,7 @@ class ModelView(ABC):
             ScheduleError: The file cannot be written.
         """
         handle = self.adapter.fts_handle
-        name = f"{type(self.adapter.pl_module).__name__}_ft_schedule.yaml"
+        name = f"{class_name(self.adapter.pl_module)}_ft_schedule.yaml"
         return handle.save_schedule(name, handle.default_schedule(list(self.get_named_params())), dump_loc)
 
     def validate_schedule(self) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.adapters.name_rules import NameRules
+from phasewire.adapters.sharding import class_name
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
@@ -231,7 +232,7 @@ class FitSession:
             where="schedule_generator",
             options_where="schedule_generator_cfg",
         )
-        name = f"{type(module).__name__}_ft_schedule.yaml"
+        name = f"{class_name(module)}_ft_schedule.yaml"
         return self._adapter.fts_handle.save_schedule(name, schedule.to_dict(), folder)
 
     # -- training ------------------------------------------------------------------------------------------------
