@@ -195,7 +195,7 @@ class TLNamesModelView(ModelView):
         if names.joint:
             rank_zero.info(
                 f"{len(names.joint)} joint projections stay frozen, because the bridge computes with the parts they "
-                f"were split into, and no forward pass uses them: {shown_names(names.joint)}."
+                f"were split into, and no forward pass uses them: {shown_names(names.joint, 1)}."
             )
         without = [names.shown[own] for own in names.without_tl]
         if without:
@@ -210,15 +210,16 @@ class TLNamesModelView(ModelView):
             rank_zero.debug(f"TransformerLens makes up what the model does not have: {sorted(names.made_up)}.")
 
 
-def shown_names(names: Iterable[str]) -> str:
+def shown_names(names: Iterable[str], most: int = _MOST_SHOWN) -> str:
     """Join names for a message, and say how many more there are.
 
     Args:
         names: The names.
+        most: How many to show.
 
     Returns:
         The text.
     """
     listed = list(names)
-    more = f" and {len(listed) - _MOST_SHOWN:,} more" if len(listed) > _MOST_SHOWN else ""
-    return ", ".join(map(repr, listed[:_MOST_SHOWN])) + more
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(map(repr, listed[:most])) + more

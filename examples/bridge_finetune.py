@@ -82,7 +82,7 @@ def text_batches() -> tuple[Batches, Batches]:
     rows = torch.tensor(list(text[: len(text) // CONTEXT * CONTEXT])).view(-1, CONTEXT)
     held_out = len(rows) // 5
     return (
-        DataLoader(TensorDataset(rows[:-held_out]), batch_size=16, shuffle=True),
+        DataLoader(TensorDataset(rows[:-held_out]), batch_size=32, shuffle=True),
         DataLoader(TensorDataset(rows[-held_out:]), batch_size=64),
     )
 
@@ -97,7 +97,7 @@ def main() -> None:
     )
     losses = LossPerPhase(scheduler)
     trainer = Trainer(
-        max_epochs=18,
+        max_epochs=12,
         accelerator="cpu",
         callbacks=[
             scheduler,

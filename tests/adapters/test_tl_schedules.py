@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  # its log goes to the stderr of its first import, and a runner's is soon closed
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
