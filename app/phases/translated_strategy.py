@@ -49,7 +49,11 @@ def translate_checkpoints_of(
 
     Returns:
         The seam, with the strategy's own methods.
+
+    Raises:
+        AdapterError: The adapter has no names of the kind that it is to store.
     """
+    translator.check(adapter)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
 
@@ -57,6 +61,7 @@ def translate_checkpoints_of(
         if set_up_fit is None:
             seam.setup(trainer)
         else:
+            translator.namings(adapter)  # which fails now, and not when the first checkpoint is written
             set_up_fit(trainer, seam.setup)
 
     def load_checkpoint(checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
