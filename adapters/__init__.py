@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from phasewire.adapters.model_parallel import ModelParallelStrategyAdapter
     from phasewire.adapters.renaming import MappedNaming, Naming, Renaming
     from phasewire.adapters.tensor_layout import Piece
+    from phasewire.adapters.tl_names import TLNamesModelView
     from phasewire.adapters.transformer_bridge import TransformerBridgeStrategyAdapter
     from phasewire.adapters.transitions import CRITERION_API_VERSION, PhaseProgress, TransitionCriterion
-    from phasewire.adapters.views import CanonicalModelView, ModelView, TLNamesModelView
+    from phasewire.adapters.views import CanonicalModelView, ModelView
 
 __all__ = [
     "API_VERSION",
@@ -69,7 +70,7 @@ _ELSEWHERE: Final = {
     "Piece": "phasewire.adapters.tensor_layout",
     "Renaming": "phasewire.adapters.renaming",
     "StrategyAdapter": "phasewire.adapters.base",
-    "TLNamesModelView": "phasewire.adapters.views",
+    "TLNamesModelView": "phasewire.adapters.tl_names",
     "TransformerBridgeStrategyAdapter": "phasewire.adapters.transformer_bridge",
     "TransitionCriterion": "phasewire.adapters.transitions",
 }

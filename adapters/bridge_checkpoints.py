@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from phasewire.adapters.errors import CheckpointError
+from lightning.pytorch.utilities import rank_zero_warn
+
+from phasewire.adapters.bridge_names import bridge_names, find_bridge
+from phasewire.adapters.errors import AdapterError, CheckpointError
+from phasewire.adapters.renaming import MappedNaming
 from phasewire.adapters.tensor_layout import Layout, Piece, Zeros
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from phasewire.adapters.bridge_names import BridgeNames
+    from phasewire.adapters.bridge_names import Bridge, BridgeNames
     from phasewire.adapters.bridge_sources import HFSource
 
-__all__ = ["HF_NAMES", "TL_NAMES", "hf_layout", "tl_layout"]
+__all__ = ["HF_NAMES", "TL_NAMES", "BridgeNamings", "hf_layout", "tl_layout"]
 
 #: The word for the names of the Hugging Face model behind the bridge.
 HF_NAMES: Final = "hf"
 #: The word for the names of TransformerLens.
 TL_NAMES: Final = "tl"
+
+
+class BridgeNamings:
+    """Finds the namings of a module with a bridge, once for each bridge."""
+
+    def __init__(self) -> None:
+        self._bridge: Bridge | None = None
+        self._found: dict[str, MappedNaming] = {}
+
+    def of(self, module: nn.Module, attribute: str | None, *, wanted: str) -> dict[str, MappedNaming]:
+        """Give the namings.
+
+        Args:
+            module: The module, which may not be complete yet.
+            attribute: Where the bridge is, as for :func:`~phasewire.adapters.bridge_names.find_bridge`.
+            wanted: The names that checkpoints are to have. What is wrong with these is an error; others are left out
+                where they cannot be found.
+
+        Returns:
+            ``"tl"`` and ``"hf"``, each with the naming; none if there is no bridge.
+        """
+        try:
+            bridge = find_bridge(module, attribute)
+        except AdapterError:
+            found = _found_later(module, attribute)
+            return {wanted: found[wanted]} if wanted in found else {}
+        if bridge is not self._bridge:
+            self._bridge, self._found = bridge, dict(_usable(module, bridge, wanted))
+        return self._found
 
 
 def hf_layout(module: nn.Module, names: BridgeNames) -> Layout:
@@ -69,6 +103,33 @@ def tl_layout(module: nn.Module, names: BridgeNames) -> Layout:
         if first in names.own_to_tl:
             pieces[own] = Piece(names.own_to_tl[first], derived=own != first)
     return Layout(pieces, aliases=names.second_tl, word=TL_NAMES)
+
+
+_LAYOUTS: Final[Mapping[str, Callable[[nn.Module, BridgeNames], Layout]]] = MappingProxyType(
+    {TL_NAMES: tl_layout, HF_NAMES: hf_layout}
+)
+
+
+def _found_later(module: nn.Module, attribute: str | None) -> dict[str, MappedNaming]:
+    def finder(make: Callable[[nn.Module, BridgeNames], Layout]) -> Callable[[], Layout]:
+        return lambda: make(module, bridge_names(module, find_bridge(module, attribute)))
+
+    return {word: MappedNaming(finder(make)) for word, make in _LAYOUTS.items()}
+
+
+def _usable(module: nn.Module, bridge: Bridge, wanted: str) -> Iterator[tuple[str, MappedNaming]]:
+    names: BridgeNames | None = None
+    for word, make in _LAYOUTS.items():
+        try:
+            names = names or bridge_names(module, bridge)
+            yield word, MappedNaming(make(module, names))
+        except Exception as error:
+            if word == wanted:
+                raise
+            rank_zero_warn(
+                f"Checkpoints do not tell the names {word!r} of what is behind the bridge, which cannot be found "
+                f"({type(error).__name__}: {error})."
+            )
 
 
 def _is_copy(own: str, names: BridgeNames) -> bool:

@@ -9,21 +9,24 @@ heads, repeating what is shared among heads, and autograd knows the parameters t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import nn
 
-from phasewire.adapters.bridge_sources import HFSource, find_hf_sources, hf_tensors
+from phasewire.adapters.bridge_sources import INNER, HFSource, find_hf_sources, hf_tensors
 from phasewire.adapters.errors import AdapterError
+from phasewire.adapters.lightning_seams import uncompiled
 
 if TYPE_CHECKING:
     from torch.autograd.graph import Node
 
-__all__ = ["Bridge", "BridgeNames", "bridge_names"]
+__all__ = ["Bridge", "BridgeNames", "bridge_names", "find_bridge"]
 
 
 class Bridge(Protocol):
@@ -63,6 +66,10 @@ class BridgeNames:
     """Joint projection to the split ones that the bridge computes with instead. The joint one never gets a gradient."""
     without_tl: tuple[str, ...]
     """Parameters that no TransformerLens name stands for alone, in registration order; joint ones are left out."""
+    shown: Mapping[str, str]
+    """Every parameter but the joint ones to its name in TransformerLens, or where it has none to the path of its
+    component in the bridge (``blocks.0.attn.q_norm.weight``), or outside of the bridge to its own. Each name is one of
+    a single parameter."""
     norms: Mapping[str, str]
     """Parameters of normalisation layers to the part they belong to: their block, such as ``"blocks.0"``; outside of
     all blocks ``"embed"`` before them and ``"unembed"`` after them."""
@@ -76,6 +83,45 @@ class BridgeNames:
     :attr:`hf` uses for the tensor: another one where tensors are tied."""
     hf_added: tuple[str, ...]
     """Names that the bridge added to that state dict: a bias of zeros for an output layer that has none."""
+
+
+def find_bridge(module: nn.Module, attribute: str | None = None) -> Bridge:
+    """Find the bridge on a module.
+
+    Args:
+        module: The module.
+        attribute: The attribute that holds it, with dots for one deeper down; ``None`` looks at ``model``, and then at
+            the module itself.
+
+    Returns:
+        The bridge, without what ``torch.compile`` put around it.
+
+    Raises:
+        AdapterError: There is none.
+    """
+    for path in ("model", "") if attribute is None else (attribute,):
+        try:
+            held: object = attrgetter(path)(module) if path else module
+        except AttributeError:
+            continue
+        held = uncompiled(held) if isinstance(held, nn.Module) else held
+        if _is_bridge(held):
+            return cast("Bridge", held)
+    places = [name for name, child in module.named_modules() if name and _is_bridge(child)]
+    looked = "in its attribute 'model', and is none itself" if attribute is None else f"in its attribute {attribute!r}"
+    found = f" There is one in {places[0]!r}." if places else ""
+    raise AdapterError(
+        f"{type(module).__name__} has no TransformerBridge {looked}.{found}",
+        where="strategy_adapter_cfg, bridge_attribute",
+        remedy=f"Give bridge_attribute={places[0]!r}."
+        if places
+        else "Make one of the model in the module's constructor, or use the names of named_parameters().",
+    )
+
+
+def _is_bridge(held: object) -> bool:
+    """Tell a bridge by what is used of it, since importing ``transformer_lens`` takes seconds."""
+    return isinstance(held, nn.Module) and callable(getattr(type(held), "tl_named_parameters", None))
 
 
 def bridge_names(module: nn.Module, bridge: Bridge) -> BridgeNames:
@@ -106,6 +152,7 @@ def bridge_names(module: nn.Module, bridge: Bridge) -> BridgeNames:
     sources, parts = find_hf_sources(bridge.modules(), tensors)
     joint = {registered[key]: tuple(registered[part] for part in parts[key]) for key in parts if key in registered}
     blocks = _blocks(bridge, registered)
+    without_tl = tuple(name for name in registered.values() if name not in own_to_tl and name not in joint)
     return BridgeNames(
         tl_to_own={name: owns for name, owns in made_from.items() if owns},
         own_to_tl=own_to_tl,
@@ -114,8 +161,9 @@ def bridge_names(module: nn.Module, bridge: Bridge) -> BridgeNames:
         second_tl=second_tl,
         second_own=second_own,
         joint=joint,
-        without_tl=tuple(name for name in registered.values() if name not in own_to_tl and name not in joint),
-        norms=_norms(bridge, registered, blocks),
+        without_tl=without_tl,
+        shown=_shown(registered, own_to_tl | _component_names(bridge, registered, without_tl), joint),
+        norms=_norms(bridge, registered, blocks, own_to_tl),
         blocks=blocks,
         hf={name: sources[key] for name, key in _all_own(module) if key in sources},
         hf_names={name: sources[id(tensor)].name for name, tensor in tensors.items()},
@@ -221,6 +269,35 @@ def _leaves(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
         waiting.extend(before for before, _ in node.next_functions if before is not None)
 
 
+def _component_names(bridge: Bridge, registered: Mapping[int, str], wanted: tuple[str, ...]) -> dict[str, str]:
+    """Name parameters by the path to them that leads through the most components of the bridge."""
+    paths: dict[str, list[str]] = {}
+    # Not as a method: the bridge's own gives the paths in the Hugging Face model.
+    for path, parameter in nn.Module.named_parameters(cast("nn.Module", bridge), remove_duplicate=False):
+        own = registered.get(id(parameter))
+        if own is not None:
+            paths.setdefault(own, []).append(path)
+    shortest = {own: min(paths[own], key=lambda path: path.split(".").count(INNER)) for own in wanted if own in paths}
+    return {own: ".".join(step for step in path.split(".") if step != INNER) for own, path in shortest.items()}
+
+
+def _shown(registered: Mapping[int, str], names: Mapping[str, str], joint: Mapping[str, object]) -> dict[str, str]:
+    """Give every parameter but the joint ones the name it is shown by; one that is taken gives way to the own name."""
+    taken: set[str] = set()
+    shown: dict[str, str] = {}
+    for own in registered.values():
+        if own not in joint:
+            shown[own] = names[own] if own in names and names[own] not in taken else own
+            taken.add(shown[own])
+    if len(taken) < len(shown):
+        twice = next(name for name, count in Counter(shown.values()).items() if count > 1)
+        raise AdapterError(
+            f"The name {twice!r} is one of the module and one of TransformerLens, for different parameters.",
+            remedy="Rename the attribute of the module.",
+        )
+    return shown
+
+
 def _blocks(bridge: Bridge, registered: Mapping[int, str]) -> dict[str, str]:
     """Give the parameters within a member of one of the bridge's lists, and that member's name in the bridge."""
     found: dict[str, str] = {}
@@ -235,17 +312,25 @@ def _blocks(bridge: Bridge, registered: Mapping[int, str]) -> dict[str, str]:
     return {name: found[name] for name in registered.values() if name in found}
 
 
-def _norms(bridge: Bridge, registered: Mapping[int, str], blocks: Mapping[str, str]) -> dict[str, str]:
-    found: set[int] = set()
-    for component in bridge.modules():
-        if _is_norm(component):
-            found.update(id(parameter) for parameter in nn.Module.parameters(component))
-    embedding_came = False
-    placed: dict[str, str] = {}
-    for key, name in registered.items():
-        embedding_came = embedding_came or name in blocks
-        if key in found:
-            placed[name] = blocks.get(name, "unembed" if embedding_came else "embed")
+def _norms(
+    bridge: Bridge, registered: Mapping[int, str], blocks: Mapping[str, str], own_to_tl: Mapping[str, str]
+) -> dict[str, str]:
+    found = {
+        id(parameter)
+        for component in bridge.modules()
+        if _is_norm(component)
+        for parameter in nn.Module.parameters(component)
+    }
+    beside, placed = "embed", {}
+    for parameter in nn.Module.parameters(cast("nn.Module", bridge)):
+        own = registered.get(id(parameter))
+        if own is None:
+            continue
+        if own in blocks:
+            beside = "unembed"
+        if id(parameter) in found:
+            # The only norm outside of blocks that TransformerLens names is the final one; OPT registers it first.
+            placed[own] = blocks.get(own, "unembed" if own in own_to_tl else beside)
     return placed
 
 

@@ -16,10 +16,10 @@ from typing import Final
 import torch
 from torch import nn
 
-__all__ = ["HFSource", "find_hf_sources", "hf_tensors"]
+__all__ = ["INNER", "HFSource", "find_hf_sources", "hf_tensors"]
 
-#: The attribute of a component that holds the module it took the place of; part of every name behind a bridge.
-_INNER: Final = "_original_component"
+#: The attribute of a bridge's component that holds the module it took the place of; part of every name behind a bridge.
+INNER: Final = "_original_component"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ def hf_tensors(model: nn.Module) -> tuple[dict[str, torch.Tensor], tuple[str, ..
     for key, tensor in nn.Module.state_dict(model, keep_vars=True).items():
         steps = key.split(".")
         # What a component has beside the module it took the place of is none of the model's.
-        if any(".".join(steps[:at]) in components and steps[at] != _INNER for at in range(1, len(steps))):
+        if any(".".join(steps[:at]) in components and steps[at] != INNER for at in range(1, len(steps))):
             continue
-        name = ".".join(step for step in steps if step != _INNER)
+        name = ".".join(step for step in steps if step != INNER)
         owner = modules[".".join(steps[:-1])]
         # The bridge gives an output layer without a bias one of zeros, as a buffer: in no Linear is it one otherwise.
         if isinstance(owner, nn.Linear) and not isinstance(tensor, nn.Parameter) and steps[-1] == "bias":
@@ -149,7 +149,7 @@ def _split_off(component: nn.Module, in_model: Mapping[int, str]) -> Iterator[nn
     """Give the modules in a component's own sub-components that the wrapped model does not have."""
     for name, child in component.named_children():
         inner = _inner(child)
-        if name == _INNER or inner is None:
+        if name == INNER or inner is None:
             continue
         parameters = list(inner.parameters())
         if parameters and not any(id(parameter) in in_model for parameter in parameters):
@@ -261,4 +261,4 @@ def _taken(tensor: torch.Tensor, dim: int, indices: Sequence[int]) -> torch.Tens
 
 def _inner(module: nn.Module) -> nn.Module | None:
     """Give the module that a component took the place of; ``None`` for a module that is no component."""
-    return dict(module.named_children()).get(_INNER)
+    return dict(module.named_children()).get(INNER)

@@ -24,8 +24,27 @@ __all__ = [
     "forget_post_backward_hooks",
     "name_before_wrapping",
     "saves_shards",
+    "uncompiled",
     "wrapped_apart_for_precision",
 ]
+
+# -- torch.compile -------------------------------------------------------------------------------------------------
+
+
+def uncompiled(module: Module) -> Module:
+    """Give the module that ``torch.compile`` wrapped, or a module that is not wrapped itself.
+
+    Uses ``_orig_mod``, the name of the child under which ``torch._dynamo.OptimizedModule`` keeps it; no public name
+    gives it.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The module without the wrapper.
+    """
+    return dict(module.named_children()).get("_orig_mod", module)
+
 
 # -- FSDP1 ---------------------------------------------------------------------------------------------------------
 

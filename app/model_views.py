@@ -22,7 +22,7 @@ VIEW_GROUP: Final = "phasewire.model_views"
 NATIVE_VIEWS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "canonical": "phasewire.adapters.views:CanonicalModelView",
-        "tl_names": "phasewire.adapters.views:TLNamesModelView",
+        "tl_names": "phasewire.adapters.tl_names:TLNamesModelView",
     }
 )
 
