@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -102,7 +103,7 @@ def replace_link(link: Path, target: Path) -> None:
 
 
 @contextmanager
-def draft_of(target: Path) -> Iterator[IO[bytes]]:
+def draft_of(target: Path) -> Iterator[BufferedWriter]:
     """Write a file beside its place, make sure it is on the disk, and only then rename it.
 
     What a process left behind that was killed while it wrote this file is removed.

@@ -112,12 +112,16 @@ def convert(
         if error.where is not None:
             raise
         raise CheckpointError(error.problem, where=where, remedy=error.remedy) from error
-    if target.suffix == _SAFETENSORS:
-        _write_safetensors(target, tensors, record)
-        left_out = tuple(key for key in file.rest if file.rest[key])
-    else:
-        _write_checkpoint(target, tensors, file, record, unsafe=unsafe)
-        left_out = ()
+    left_out = tuple(file.rest) if target.suffix == _SAFETENSORS else ()
+    try:
+        if target.suffix == _SAFETENSORS:
+            _write_safetensors(target, tensors, record)
+        else:
+            _write_checkpoint(target, tensors, file, record, unsafe=unsafe)
+    except OSError as error:
+        raise CheckpointError(
+            f"The file cannot be written: {error.strerror or error}.", where=str(target), remedy="Choose another place."
+        ) from error
     return Conversion(given, word, len(tensors), left_out)
 
 
