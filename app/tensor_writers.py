@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -134,7 +134,7 @@ def write_checkpoint(
     for tensor, place in zip(tensors, places, strict=True):
         if place is None:
             continue
-        file.raw.seek(place)
+        _unbuffered(file).seek(place)
         made = pending.get(id(tensor))
         _write(file, _storage_bytes(tensor) if made is None else _bytes_of(made.make()))
 
@@ -194,9 +194,13 @@ def _tensors_in(content: object) -> list[Tensor]:
 
 def _write(file: io.BufferedWriter, data: memoryview) -> None:
     """Write without the buffer, which takes five times as long with large pieces of mapped memory."""
-    written = 0
+    raw, written = _unbuffered(file), 0
     while written < len(data):
-        written += file.raw.write(data[written:])
+        written += raw.write(data[written:]) or 0
+
+
+def _unbuffered(file: io.BufferedWriter) -> io.RawIOBase:
+    return cast("io.RawIOBase", file.raw)
 
 
 def _like(tensor: Tensor | Pending) -> Tensor:
