@@ -296,7 +296,7 @@ class StrategyAdapter:
         Raises:
             CheckpointError: The state does not fit the module; none of it was loaded.
         """
-        names.refuse_misfit(self.pl_module, checkpoint, self._names_read, strict=strict)
+        names.refuse_misfit(self, checkpoint, self._names_read, strict=strict)
         self.fts_handle.strategy_checkpoint_io.load_model_state_dict(checkpoint, strict=strict)
 
     def on_before_restore_optimizers_and_lrs(self) -> None:

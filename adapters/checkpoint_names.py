@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from lightning.pytorch.strategies import Strategy
+
 from phasewire.adapters.errors import AdapterError, CheckpointError, did_you_mean
 from phasewire.adapters.loading import misfit_of
 from phasewire.adapters.renaming import OWN_NAMES, MappedNaming, Naming
@@ -255,12 +257,14 @@ def own_names(adapter: StrategyAdapter) -> list[str]:
 
 
 def refuse_misfit(
-    module: LightningModule, checkpoint: Mapping[str, Any], names: NamesRead | None, *, strict: bool
+    adapter: StrategyAdapter, checkpoint: Mapping[str, Any], names: NamesRead | None, *, strict: bool
 ) -> None:
-    """Refuse a state dict that a module would refuse, before any of it is loaded.
+    """Refuse a state dict that the module would refuse, before any of it is loaded.
+
+    A strategy that does not simply let the module load it is left to check it in its own way.
 
     Args:
-        module: The module.
+        adapter: The connected adapter.
         checkpoint: The whole checkpoint, with the module's own names.
         names: Which names the file has, if they are others.
         strict: Whether missing and unexpected keys are refused.
@@ -268,6 +272,9 @@ def refuse_misfit(
     Raises:
         CheckpointError: It would; the error lists what does not fit, in both namings, and has the module's as cause.
     """
+    module, strategy = adapter.pl_module, type(adapter.pls_handle)
+    if strategy.load_model_state_dict is not Strategy.load_model_state_dict:
+        return
     misfit = misfit_of(module, checkpoint.get(_STATE), strict=strict)
     if misfit is None:
         return

@@ -10,8 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.adapters.name_rules import NameRules
-from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
-from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers
+from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
 from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
@@ -196,7 +195,7 @@ class FitSession:
         )
         if not is_dry_run(trainer):
             self._runner.extend_max_epochs()
-        self._adapter.fts_handle.freeze_before_training(module)
+        self._runner.freeze()
         self._adapter.on_after_init_fts()
 
     def _resolve_schedule(self, folder: str) -> ResolvedSchedule:
@@ -252,7 +251,8 @@ class FitSession:
         else:
             runner.resume(self._saved)
         runner.try_new_optimizers()
-        self._adapter.on_phase_thawed(runner.depth)
+        if not trainer.strategy.restore_checkpoint_after_setup:
+            self._adapter.on_phase_thawed(runner.depth)
         folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
         writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self._settings.ft_schedule is not None and self._given is not None and writes:
@@ -265,6 +265,9 @@ class FitSession:
             ConfigError: One cannot work with the phases.
         """
         self._catch_up.begin(self._trainer)
+        if self._trainer.strategy.restore_checkpoint_after_setup:
+            # Only now is it known which phase that is: a checkpoint is read after begin_fit.
+            self._adapter.on_phase_thawed(self.running().depth)
         if self._saved is not None and self._trainer.ckpt_path is not None:
             self.kept_files.resume(self._trainer.ckpt_path, self._saved.put_off)
         runner = self.running()
@@ -359,16 +362,8 @@ class FitSession:
         self._saved = state if state.begun else None
         if state.begun:
             self._catch_up.resume(state.loop, checkpoint)
-        if isinstance(self._adapter, ShardedCheckpoints):
-            self._resume_begun_fit(state, checkpoint)
-
-    def _resume_begun_fit(self, state: PhaseState, checkpoint: Mapping[str, Any]) -> None:
-        """Go to the phase of a checkpoint that is read after the fit has begun, and load the optimizer.
-
-        Lightning leaves the optimizer to a sharded strategy, which would load it before it has the groups.
-        """
-        # A learning-rate finder may save and restore before the fit begins.
-        if state.begun and self._has_begun:
+        if self._has_begun and state.begun:
+            # Some strategies read a checkpoint when the fit has begun, in phase 0.
             self.running().resume(state)
-            self._adapter.on_phase_thawed(state.depth)
-        self._trainer.strategy.load_optimizer_state_dict(checkpoint)
+        if not self._trainer.strategy.lightning_restore_optimizer:
+            restore_optimizer_state(self._trainer)

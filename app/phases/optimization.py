@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.phases.param_groups import (
     GroupNames,
@@ -64,7 +65,7 @@ class PhaseOptimization:
         self._trainer = trainer
         self._module = module
         self._schedule = schedule
-        self._names_of = names_of
+        self._names_of: Callable[[int], list[str]] = lambda depth: list(map(self.name_of, names_of(depth)))
         self._adapter = adapter
         self._apply_lambdas = apply_lambdas
         self._state = OptimizationState()
@@ -80,6 +81,18 @@ class PhaseOptimization:
     def lr_schedulers(self) -> list[LRScheduler]:
         """The lr schedulers of the phase being trained."""
         return [config.scheduler for config in self._trainer.lr_scheduler_configs]
+
+    def name_of(self, name: str) -> str:
+        """Give the name under which a parameter is known here, which is also the one that a checkpoint holds.
+
+        Args:
+            name: A name of ``module.named_parameters()``.
+
+        Returns:
+            The name without what wrappers put in, because another run may wrap other parts; an adapter that records
+            names itself is given them as they are.
+        """
+        return name if isinstance(self._adapter, ShardedCheckpoints) else unwrapped_name(name)
 
     def group_names(self) -> GroupNames:
         """Name the parameters of every group of the optimizer.
@@ -304,7 +317,7 @@ class PhaseOptimization:
         return [adapter.names_of_recorded(g) for g in groups] if isinstance(adapter, ShardedCheckpoints) else groups
 
     def _named_parameters(self) -> dict[str, Parameter]:
-        return dict(self._module.named_parameters())
+        return {self.name_of(name): parameter for name, parameter in self._module.named_parameters()}
 
     @property
     def _no_decay(self) -> Sequence[str] | None:

@@ -188,8 +188,6 @@ class PhaseCriteria:
             found = next((key for key, entry in stored.items() if _identity_of(entry) == identity), None)
             if found is None:
                 new.append(f"now also {each.label}")
-                # Where a checkpoint is read after a fit has begun, it has begun phase 0.
-                self._begun[index] = False
                 continue
             entry = stored.pop(found)
             _load(each, entry["state"], depth)

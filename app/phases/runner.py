@@ -131,17 +131,21 @@ class PhaseRunner:
         """Note that training begins in phase 0, with the optimizer as the schedule wants it."""
         self._state.begun = True
         self._state.started_at_epoch = self._trainer.current_epoch
-        self._criteria.begin_phase(self._progress())
 
     def begin_training(self) -> None:
         """Act when training begins.
 
-        Criteria that a checkpoint does not know begin, and a training that had ended when it was saved ends again.
+        Criteria begin that have not resumed the phase, and a training that had ended when it was saved ends again.
         """
         self._criteria.begin_new(self._progress())
         self._end_training_if_over()
 
     # -- the beginning of a fit ----------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Freeze every parameter of the module."""
+        self._support.before_thaw()
+        self._adapter.fts_handle.freeze_before_training(self._module)
 
     def thaw_phase_zero(self) -> None:
         """Thaw the parameters the first phase trains."""
@@ -191,7 +195,7 @@ class PhaseRunner:
 
     def check_phase_zero(self) -> None:
         """See that the optimizer holds the parameters of phase 0 and no others, and mend or report it if not."""
-        scheduled = set(self._module_names(0))
+        scheduled = set(map(self._optimization.name_of, self._module_names(0)))
         held = [name for names in self._optimization.group_names() for name in names]
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
@@ -277,6 +281,7 @@ class PhaseRunner:
 
     def step(self) -> None:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
+        self._support.before_thaw()
         self._restore_best()
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
@@ -295,6 +300,7 @@ class PhaseRunner:
         Args:
             depth: The last phase to thaw; the current one by default.
         """
+        self._support.before_thaw()
         known = self._named_parameters()
         phases = range((self.depth if depth is None else depth) + 1)
         # All at once: one pass over the module, however many phases there are.

@@ -13,8 +13,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.lightning_seams import saves_model_parallel_shards, unwrapped_name
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
-from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag, uncompiled_name
+from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
 from phasewire.app.model_views import ModelViews
 from phasewire.app.phases.argument_types import Criteria, GivenSchedule, Options
 from phasewire.app.phases.companions import refuse_a_second
@@ -23,7 +24,7 @@ from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.other_callbacks import refuse_conflicting
 from phasewire.app.phases.schedule_source import log_folder
 from phasewire.app.phases.thaw import freeze
-from phasewire.app.phases.translated_strategy import translate_checkpoints_of
+from phasewire.app.phases.translated_strategy import checkpoint_adapter, translate_checkpoints_of
 from phasewire.app.resolver import AdapterResolver
 from phasewire.app.schedule.files import load_schedule, save_schedule
 from phasewire.app.schedule.generate import generate_default
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from phasewire.adapters.name_rules import NameRules
     from phasewire.adapters.scheduler_handle import CheckpointIO
     from phasewire.adapters.views import ModelView
-    from phasewire.app.lightning_seams import StrategySeam
     from phasewire.app.phases.runner import PhaseRunner
+    from phasewire.app.strategy_seam import StrategySeam
 
 __all__ = ["FinetuningScheduler"]
 
@@ -284,7 +285,7 @@ class FinetuningScheduler(Callback):
 
     def default_schedule(self, names: Sequence[str]) -> PlainSchedule:
         """Give the default schedule for named parameters: two a phase, last ones first."""
-        return generate_default(list(map(uncompiled_name, names))).to_dict()
+        return generate_default(list(map(unwrapped_name, names))).to_dict()
 
     def find_model_view(self, reference: str, *, where: str) -> type[ModelView]:
         """Look a model view up, under the rules of trust."""
@@ -404,10 +405,11 @@ class FinetuningScheduler(Callback):
     ) -> None:
         """Record the progress through the schedule, and how the checkpoint was written."""
         if self._adapter is not None and self._seam is not None:
+            adapter = checkpoint_adapter(self._adapter, shards=saves_model_parallel_shards(trainer.strategy))
             if self._seam.is_removed:
                 # The run is over, so Lightning asked the strategy itself.
-                checkpoint["state_dict"] = self._translator.collect(self._adapter)
-            self._translator.sign(checkpoint, self._adapter)
+                checkpoint["state_dict"] = self._translator.collect(adapter)
+            self._translator.sign(checkpoint, adapter)
         if self._fit is not None and self._fit.runner is not None:
             # A subclass may have a state of its own.
             states = checkpoint["callbacks"]

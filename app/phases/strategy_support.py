@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from phasewire.adapters.sharding import reshard
 from phasewire.app.lightning_seams import begin_static_graph_anew, communication_hooks
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from phasewire.app.lightning_seams import CommunicationHook
 
-__all__ = ["DDPSupport", "FSDPSupport", "StrategySupport", "support_for"]
+__all__ = ["DDPSupport", "FSDPSupport", "ModelParallelSupport", "StrategySupport", "support_for"]
 
 
 class StrategySupport:
@@ -32,6 +33,9 @@ class StrategySupport:
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
+
+    def before_thaw(self) -> None:
+        """Act before the module's parameters are frozen, thawed, or given to an optimizer."""
 
     def after_thaw(self) -> None:
         """Act after parameters were thawed while the strategy holds the module."""
@@ -130,6 +134,20 @@ class FSDPSupport(StrategySupport):
             forget_post_backward_hooks(self._strategy.model)
 
 
+class ModelParallelSupport(StrategySupport):
+    """Lets phases find the sharded parameters of a module, which are those that are trained.
+
+    Args:
+        strategy: The running strategy.
+    """
+
+    def before_thaw(self) -> None:
+        """Shard what a forward pass without a backward pass, as in validation, left whole."""
+        module = self._strategy.lightning_module
+        if module is not None:
+            reshard(module)
+
+
 def support_for(strategy: Strategy) -> StrategySupport:
     """Choose the support for a strategy.
 
@@ -141,6 +159,8 @@ def support_for(strategy: Strategy) -> StrategySupport:
     """
     if isinstance(strategy, DDPStrategy):
         return DDPSupport(strategy)
+    if isinstance(strategy, ModelParallelStrategy):
+        return ModelParallelSupport(strategy)
     if isinstance(strategy, FSDPStrategy):
         return FSDPSupport(strategy)
     return StrategySupport(strategy)

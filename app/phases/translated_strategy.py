@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.errors import CheckpointError, PhasewireError
+from phasewire.adapters.lightning_seams import saves_model_parallel_shards
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
-from phasewire.app.lightning_seams import StrategySeam
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
+from phasewire.app.strategy_seam import StrategySeam
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,11 +25,11 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     from lightning.pytorch.strategies import Strategy
 
-    from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.checkpoint import CheckpointTranslator
     from phasewire.app.phases.kept_files import KeptFiles
+    from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
 
-__all__ = ["translate_checkpoints_of"]
+__all__ = ["checkpoint_adapter", "translate_checkpoints_of"]
 
 
 # Any, here and below: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
@@ -54,6 +58,7 @@ def translate_checkpoints_of(
         AdapterError: The adapter has no names of the kind that it is to store.
     """
     translator.check(adapter)
+    parallel = _parallel_checkpoints(strategy)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
 
@@ -74,15 +79,21 @@ def translate_checkpoints_of(
                 strategy.checkpoint_io,
                 saved_at_step=saved_at_step.get(path),
             )
-        return translator.translate(checkpoint, adapter, checkpoint_path, resuming=set_up_fit is not None)
+        return translator.translate(checkpoint, reading_adapter(), checkpoint_path, resuming=set_up_fit is not None)
 
     def load_model_state_dict(checkpoint: dict[str, Any], strict: bool = True) -> None:
-        translator.load(checkpoint, adapter, read_from[0] if read_from else None, strict=strict)
+        translator.load(checkpoint, reading_adapter(), read_from[0] if read_from else None, strict=strict)
+
+    def reading_adapter() -> StrategyAdapter:
+        return checkpoint_adapter(adapter, shards=parallel is not None and parallel.has_read_shards)
+
+    def writing_adapter() -> StrategyAdapter:
+        return checkpoint_adapter(adapter, shards=saves_model_parallel_shards(strategy))
 
     def save_checkpoint(
         checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object
     ) -> None:
-        translator.sign(checkpoint, adapter)
+        translator.sign(checkpoint, writing_adapter())
         saved_at_step[os.fspath(filepath)] = checkpoint.get("global_step")
         with saving_atomically(strategy):
             seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
@@ -91,7 +102,7 @@ def translate_checkpoints_of(
     def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:
         kept_files.remove(filepath, seam.remove_checkpoint)
 
-    seam = StrategySeam(
+    seam = _seam_with(
         strategy,
         {
             "setup": setup,
@@ -99,11 +110,51 @@ def translate_checkpoints_of(
             "load_model_state_dict": load_model_state_dict,
             "save_checkpoint": save_checkpoint,
             "remove_checkpoint": remove_checkpoint,
-            "lightning_module_state_dict": lambda: translator.collect(adapter),
+            "lightning_module_state_dict": lambda: translator.collect(writing_adapter()),
             **_optimizer_methods(adapter),
         },
+        parallel,
     )
     return seam
+
+
+def _seam_with(
+    strategy: Strategy, replacements: dict[str, Callable[..., Any]], parallel: ParallelCheckpoints | None
+) -> StrategySeam:
+    if parallel is None:
+        return StrategySeam(strategy, replacements)
+    for_optimizers = ("optimizer_state", "load_optimizer_state_dict")
+    seam = StrategySeam(strategy, replacements | {name: getattr(parallel, name) for name in for_optimizers})
+    # What the adapter's hooks come down to: the strategy's own would load the optimizer too soon.
+    seam.load_checkpoint, seam.load_model_state_dict = parallel.load_checkpoint, parallel.load_model_state_dict
+    return seam
+
+
+def checkpoint_adapter(adapter: StrategyAdapter, *, shards: bool) -> StrategyAdapter:
+    """Choose the adapter that a checkpoint passes through.
+
+    Args:
+        adapter: The connected adapter.
+        shards: The checkpoint is a folder of shards. Those are stored under the names by which the module finds its own
+            shards again, so an adapter that stores other names has no part in it.
+
+    Returns:
+        The adapter, or one that leaves names as they are.
+    """
+    if not shards or adapter.names_on_disk == StrategyAdapter.checkpoint_names:
+        return adapter
+    plain = StrategyAdapter()
+    plain.connect(adapter.fts_handle)
+    return plain
+
+
+def _parallel_checkpoints(strategy: Strategy) -> ParallelCheckpoints | None:
+    if not isinstance(strategy, ModelParallelStrategy):
+        return None
+    # Imported where it is needed: torch's distributed checkpoints take long to import.
+    from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
+
+    return ParallelCheckpoints(strategy)
 
 
 def _read(

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from phasewire.adapters.errors import ScheduleError, did_you_mean
-from phasewire.app.lightning_seams import uncompiled_name
+from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.app.schedule.problems import joined
 
 __all__ = ["Match", "PatternMatcher"]
@@ -109,16 +109,16 @@ class PatternMatcher:
     def _found(self, expression: re.Pattern[str]) -> Match:
         return Match(
             [name for name, shown in self._shown if expression.match(shown)],
-            [alias for alias in self.aliases if expression.match(uncompiled_name(alias))],
+            [alias for alias in self.aliases if expression.match(unwrapped_name(alias))],
         )
 
     @cached_property
     def _shown(self) -> tuple[tuple[str, str], ...]:
-        return tuple((name, uncompiled_name(name)) for name in self._registered)
+        return tuple((name, unwrapped_name(name)) for name in self._registered)
 
     @cached_property
     def _uncompiled(self) -> dict[str, str]:
-        second = ((alias, uncompiled_name(alias)) for alias in self.aliases)
+        second = ((alias, unwrapped_name(alias)) for alias in self.aliases)
         return {shown: name for name, shown in (*self._shown, *second) if shown != name}
 
     @cached_property

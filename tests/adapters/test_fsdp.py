@@ -303,8 +303,7 @@ def test_a_criterion_that_a_checkpoint_does_not_know_begins_in_the_phase_that_is
     path = tmp_path / "run" / "epoch=1.ckpt"
     found = train(tmp_path / "resumed", strategy(orig=True), devices=1, ckpt_path=path, **criteria)
     assert found.depths == [1, 2, 2]
-    # The fit begins in phase 0, before the checkpoint is read.
-    assert NotesBeginnings.depths == [0, 1, 2]
+    assert NotesBeginnings.depths == [1, 2]
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")

@@ -74,14 +74,7 @@ def scheduler_with(adapter: object, **settings) -> FinetuningScheduler:
     )
 
 
-# -- sharded strategies --------------------------------------------------------------------------------------------
-
-
-def test_the_model_parallel_adapter_takes_its_options_and_says_that_it_cannot_train() -> None:
-    ModelParallelStrategyAdapter()
-    adapter = ModelParallelStrategyAdapter(fsdp_plan={"layers.*": {}}, fsdp_default_kwargs={"offload_policy": 1})
-    with pytest.raises(AdapterError, match=r"ModelParallelStrategy is not in this release of Phasewire.*'ddp'"):
-        adapter.connect(FinetuningScheduler())
+# -- options ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ from phasewire.app.lightning_seams import (
     replace_callbacks,
     restart_lr_scheduler,
     strategy_flag,
-    uncompiled_name,
 )
 from process_runner import run_script
 from seam_recorder import (
@@ -220,13 +219,6 @@ def test_what_was_compiled_is_forgotten_where_a_module_is_compiled(
     assert before == 1 + compiled_again
     assert len(compilations) - before == 2 * compiled_again
     torch.compiler.reset()
-
-
-def test_the_names_of_a_compiled_part_are_given_as_they_were() -> None:
-    names = [name for name, _ in part(Layers(), nothing).named_parameters()]
-
-    assert names == ["inner._orig_mod.weight", "inner._orig_mod.bias"]
-    assert [uncompiled_name(name) for name in names] == ["inner.weight", "inner.bias"]
 
 
 # -- lr schedulers -------------------------------------------------------------------------------------------------

@@ -102,8 +102,8 @@ RESTORE = (
 CALL_ORDER = {
     "single_device": RESTORE,
     "ddp": RESTORE,
-    "model_parallel, sharded file": RESTORE[:-1],
-    "model_parallel, full file": RESTORE[:-1],
+    "model_parallel, sharded file": RESTORE,
+    "model_parallel, full file": RESTORE,
 }
 
 

@@ -47,8 +47,12 @@ def fsdp_on_cpu() -> Iterator[None]:
             FullOptimStateDictConfig(offload_to_cpu=False, rank0_only=rank0_only),
         )
 
-    holders = [module for module in list(sys.modules.values()) if hasattr(module, "_get_full_state_dict_context")]
-    users = [module for module in list(sys.modules.values()) if vars(module).get("_init_device_handle") is own]
+    # Others may import what is not installed when they are asked for a name.
+    known = [
+        module for name, module in sys.modules.items() if name.startswith(("lightning.", "torch.distributed.fsdp"))
+    ]
+    holders = [module for module in known if "_get_full_state_dict_context" in vars(module)]
+    users = [module for module in known if vars(module).get("_init_device_handle") is own]
     with (
         _all_patched(users, _init_device_handle=init_device_handle),
         _all_patched(holders, _get_full_state_dict_context=full_context),

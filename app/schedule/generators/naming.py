@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from phasewire.app.lightning_seams import uncompiled_name
+from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.app.schedule.validate import shared_parameter_names
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def params_of_phases(
     for name, parameter in named.items():
         if name not in second_names:
             depth = phase_of.get(id(parameter), depth)
-            root.add(uncompiled_name(name), _Name(depth))
+            root.add(unwrapped_name(name), _Name(depth))
     for name, registered in second_names.items():
         # Warned of when a pattern takes it without the name that it is registered under.
         allowed = phase_of[id(named[registered])] if registered in named else _NONE
-        root.add(uncompiled_name(name), _Name(allowed, counts=False))
+        root.add(unwrapped_name(name), _Name(allowed, counts=False))
     params: list[list[str]] = [[] for _ in phases]
     for in_phase, entry in root.entries(""):
         params[in_phase].append(entry)

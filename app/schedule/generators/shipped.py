@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from torch.nn.parameter import UninitializedParameter
 
 from phasewire.adapters.errors import ConfigError, ScheduleError
-from phasewire.app.lightning_seams import uncompiled_name
+from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.generators.naming import params_of_phases
 from phasewire.app.schedule.generators.structure import Part, find_structure
@@ -45,7 +45,7 @@ def pairs(module: nn.Module, names: NamedParameters, /) -> Schedule:  # noqa: AR
     Raises:
         ScheduleError: There are no parameters.
     """
-    return generate_default([uncompiled_name(name) for name in names.get_named_params_for_schedule_validation()])
+    return generate_default([unwrapped_name(name) for name in names.get_named_params_for_schedule_validation()])
 
 
 def per_block(module: nn.Module, names: NamedParameters, /) -> Schedule:
