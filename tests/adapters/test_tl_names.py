@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import nn
 
-from bridges import Bridged, BridgedModule, bridged, token_loader
+from bridges import SIX, Bridged, BridgedModule, bridged, token_loader
 from phasewire.adapters import AdapterError, ScheduleError, TLNamesModelView
 from phasewire.app import FinetuningScheduler, FTSEarlyStopping
 from tuning import Batches, Notes, TunedModule, make_trainer
@@ -377,6 +377,49 @@ def test_the_bridge_may_be_in_another_attribute(tmp_path: Path, neox: Bridged) -
     it = tune(tmp_path, neox, scheduler, max_epochs=1, module=Elsewhere(neox.bridge))
     assert {"gpt_neox.final_layer_norm.weight", "gpt_neox.final_layer_norm.bias"} == it.epochs.changed(0)
     assert "probe.weight" in it.epochs.epochs[0].trainable
+
+
+def module_that_is_a_bridge() -> pl.LightningModule:
+    import transformers
+    from transformer_lens.factories.architecture_adapter_factory import ArchitectureAdapterFactory
+    from transformer_lens.model_bridge import TransformerBridge
+
+    class Itself(TransformerBridge, pl.LightningModule):
+        def __init__(self, model, architecture) -> None:
+            pl.LightningModule.__init__(self)
+            TransformerBridge.__init__(self, model, architecture, None)
+
+        def training_step(self, tokens, batch_idx):
+            return self(tokens, return_type="loss")
+
+        def configure_optimizers(self):
+            return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
+
+    config_name, values = SIX["OPTForCausalLM"]
+    model = transformers.OPTForCausalLM(getattr(transformers, config_name)(**values))
+    architecture = ArchitectureAdapterFactory.select_architecture_adapter(bridged("OPTForCausalLM").bridge.cfg)
+    architecture.prepare_model(model)
+    return Itself(model, architecture)
+
+
+def test_the_module_itself_may_be_the_bridge(tmp_path: Path) -> None:
+    module, notes = module_that_is_a_bridge(), Notes()
+    schedule = {
+        0: {"params": [r"ln_final\..*"], "max_transition_epoch": 1},
+        1: {"params": ["blocks.1.attn.W_Q"], "max_transition_epoch": 2},
+    }
+    scheduler = scheduler_for(tmp_path, schedule, epoch_transitions_only=True)
+    make_trainer(tmp_path, scheduler, notes, max_epochs=2).fit(module, token_loader())
+    # Its own names are those that a bridge gives: the Hugging Face model's, with components in between.
+    first, second = ([name.replace("_original_component.", "") for name in e.trainable] for e in notes.epochs)
+    assert first == ["model.decoder.final_layer_norm.weight", "model.decoder.final_layer_norm.bias"]
+    block = "model.decoder.layers.1."
+    norms = [
+        f"{block}{norm}.{which}"
+        for norm in ("self_attn_layer_norm", "final_layer_norm")
+        for which in ("weight", "bias")
+    ]
+    assert sorted(second) == sorted([*first, f"{block}self_attn.q_proj.weight", *norms])
 
 
 def test_a_bridge_that_is_elsewhere_is_pointed_at(tmp_path: Path, neox: Bridged) -> None:

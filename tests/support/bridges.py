@@ -94,6 +94,13 @@ class BridgedModule(pl.LightningModule):
         return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=self.lr)
 
 
+class SmallBridge(BridgedModule):
+    """A module that makes its bridge from the name of the architecture, as a configuration file can."""
+
+    def __init__(self, architecture: str) -> None:
+        super().__init__(bridged(architecture).bridge)
+
+
 def token_loader(batches: int = 2) -> DataLoader:
     """Give batches of random token ids, always the same ones."""
     rows = torch.randint(3, VOCABULARY, (2 * batches, CONTEXT), generator=torch.Generator().manual_seed(0))
