@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     )
     from phasewire.adapters.fsdp import FSDPStrategyAdapter
     from phasewire.adapters.model_parallel import ModelParallelStrategyAdapter
+    from phasewire.adapters.renaming import MappedNaming, Naming, Renaming
+    from phasewire.adapters.tensor_layout import Piece
     from phasewire.adapters.tl_names import TLNamesModelView
     from phasewire.adapters.transformer_bridge import TransformerBridgeStrategyAdapter
     from phasewire.adapters.transitions import CRITERION_API_VERSION, PhaseProgress, TransitionCriterion
@@ -40,10 +42,14 @@ __all__ = [
     "ConfigError",
     "CriterionError",
     "FSDPStrategyAdapter",
+    "MappedNaming",
     "ModelParallelStrategyAdapter",
     "ModelView",
+    "Naming",
     "PhaseProgress",
     "PhasewireError",
+    "Piece",
+    "Renaming",
     "ScheduleError",
     "StrategyAdapter",
     "TLNamesModelView",
@@ -56,9 +62,13 @@ _ELSEWHERE: Final = {
     "CRITERION_API_VERSION": "phasewire.adapters.transitions",
     "CanonicalModelView": "phasewire.adapters.views",
     "FSDPStrategyAdapter": "phasewire.adapters.fsdp",
+    "MappedNaming": "phasewire.adapters.renaming",
     "ModelParallelStrategyAdapter": "phasewire.adapters.model_parallel",
     "ModelView": "phasewire.adapters.views",
+    "Naming": "phasewire.adapters.renaming",
     "PhaseProgress": "phasewire.adapters.transitions",
+    "Piece": "phasewire.adapters.tensor_layout",
+    "Renaming": "phasewire.adapters.renaming",
     "StrategyAdapter": "phasewire.adapters.base",
     "TLNamesModelView": "phasewire.adapters.tl_names",
     "TransformerBridgeStrategyAdapter": "phasewire.adapters.transformer_bridge",

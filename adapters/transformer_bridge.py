@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from phasewire.adapters.base import StrategyAdapter
+from phasewire.adapters.bridge_checkpoints import BridgeNamings
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.tl_names import TLNamesModelView
 from phasewire.adapters.views import CanonicalModelView, ModelView
@@ -16,6 +17,7 @@ from phasewire.adapters.views import CanonicalModelView, ModelView
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
+    from phasewire.adapters.renaming import Naming
     from phasewire.adapters.scheduler_handle import SchedulerHandle
 
 __all__ = ["TransformerBridgeStrategyAdapter"]
@@ -37,7 +39,8 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
         use_tl_names: Use :class:`~phasewire.adapters.TLNamesModelView`; excludes ``model_view``.
         bridge_attribute: The attribute of the module that holds the bridge, with dots for one deeper down. By default
             ``model``, or the module itself where it is a bridge.
-        unknown: No further options exist.
+        unknown: ``checkpoint_names``: the names that checkpoints have on disk, ``"module"``, ``"tl"`` or ``"hf"``. No
+            further options exist.
 
     Raises:
         AdapterError: An option does not exist, two exclude each other, or the view cannot be built.
@@ -75,6 +78,7 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
             named = TLNamesModelView if use_tl_names else CanonicalModelView if model_view is None else model_view
             self._built_view = _built(_view_class(named), self, self._view_cfg)
         self._mapping_is_built = False
+        self._namings = BridgeNamings()
         self.exec_ft_phase = partial(StrategyAdapter.base_ft_phase, translation_func=self.logical_param_translation)
 
     @property
@@ -165,6 +169,15 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
             Names as they would stand in a schedule.
         """
         return self.model_view.transform_from_canonical(param_names)
+
+    def checkpoint_renamings(self) -> Mapping[str, Naming]:
+        """Give the names of what is behind a bridge.
+
+        Returns:
+            ``"tl"``, the names of TransformerLens, and ``"hf"``, those of the Hugging Face model; none where the module
+            has no bridge.
+        """
+        return self._namings.of(self.pl_module, self.bridge_attribute, wanted=self.names_on_disk)
 
 
 def _view_class(named: object) -> type[ModelView]:

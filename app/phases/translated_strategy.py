@@ -53,7 +53,11 @@ def translate_checkpoints_of(
 
     Returns:
         The seam, with the strategy's own methods.
+
+    Raises:
+        AdapterError: The adapter has no names of the kind that it is to store.
     """
+    translator.check(adapter)
     parallel = _parallel_checkpoints(strategy)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
@@ -62,6 +66,7 @@ def translate_checkpoints_of(
         if set_up_fit is None:
             seam.setup(trainer)
         else:
+            translator.namings(adapter)  # which fails now, and not when the first checkpoint is written
             set_up_fit(trainer, seam.setup)
 
     def load_checkpoint(checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
@@ -136,7 +141,7 @@ def checkpoint_adapter(adapter: StrategyAdapter, *, shards: bool) -> StrategyAda
     Returns:
         The adapter, or one that leaves names as they are.
     """
-    if not shards or adapter.checkpoint_names == StrategyAdapter.checkpoint_names:
+    if not shards or adapter.names_on_disk == StrategyAdapter.checkpoint_names:
         return adapter
     plain = StrategyAdapter()
     plain.connect(adapter.fts_handle)
