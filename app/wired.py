@@ -56,9 +56,6 @@ class Wired(Protocol):
     def schedule_generators(self) -> ScheduleGenerators:
         """Make what finds schedule generators."""
 
-    def model_views(self) -> ModelViews:
-        """Make what finds model views."""
-
     def validator(self) -> ScheduleValidator:
         """Make what checks schedules."""
 
