@@ -7,6 +7,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import lightning.pytorch as pl
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 
 from bridges import SIX, Bridged, BridgedModule, bridged, token_loader
 from phasewire.adapters import AdapterError, ScheduleError, TLNamesModelView
+from phasewire.adapters.testing import AdapterContract
 from phasewire.app import FinetuningScheduler, FTSEarlyStopping
 from tuning import Batches, Notes, TunedModule, make_trainer
 
@@ -447,3 +449,17 @@ def test_an_attribute_that_holds_no_bridge_is_refused(tmp_path: Path, neox: Brid
 def test_the_option_of_the_view_is_a_bool() -> None:
     with pytest.raises(AdapterError, match=r"implicit_ln_thaw: 'no' is neither true nor false"):
         TLNamesModelView(FinetuningScheduler, implicit_ln_thaw="no")
+
+
+# -- the contract --------------------------------------------------------------------------------------------------
+
+
+class TestContract(AdapterContract):
+    """The rules of the adapter contract, checkpoints among them, for a bridge with joint and tied weights."""
+
+    adapter = "transformerbridge"
+    cfg = MappingProxyType({"use_tl_names": True})
+
+    @classmethod
+    def make_module(cls) -> pl.LightningModule:
+        return BridgedModule(bridged("GPT2LMHeadModel").bridge)
