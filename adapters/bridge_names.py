@@ -26,7 +26,7 @@ from phasewire.adapters.lightning_seams import uncompiled
 if TYPE_CHECKING:
     from torch.autograd.graph import Node
 
-__all__ = ["Bridge", "BridgeNames", "bridge_names", "find_bridge"]
+__all__ = ["Bridge", "BridgeNames", "bridge_names", "bridge_on", "find_bridge", "joint_projections"]
 
 
 class Bridge(Protocol):
@@ -99,14 +99,9 @@ def find_bridge(module: nn.Module, attribute: str | None = None) -> Bridge:
     Raises:
         AdapterError: There is none.
     """
-    for path in ("model", "") if attribute is None else (attribute,):
-        try:
-            held: object = attrgetter(path)(module) if path else module
-        except AttributeError:
-            continue
-        held = uncompiled(held) if isinstance(held, nn.Module) else held
-        if _is_bridge(held):
-            return cast("Bridge", held)
+    bridge = bridge_on(module, attribute)
+    if bridge is not None:
+        return bridge
     places = [name for name, child in module.named_modules() if name and _is_bridge(child)]
     looked = "in its attribute 'model', and is none itself" if attribute is None else f"in its attribute {attribute!r}"
     found = f" There is one in {places[0]!r}." if places else ""
@@ -117,6 +112,27 @@ def find_bridge(module: nn.Module, attribute: str | None = None) -> Bridge:
         if places
         else "Make one of the model in the module's constructor, or use the names of named_parameters().",
     )
+
+
+def bridge_on(module: nn.Module, attribute: str | None = None) -> Bridge | None:
+    """Find the bridge on a module that may have none.
+
+    Args:
+        module: The module.
+        attribute: As for :func:`find_bridge`.
+
+    Returns:
+        The bridge, or ``None``.
+    """
+    for path in ("model", "") if attribute is None else (attribute,):
+        try:
+            held: object = attrgetter(path)(module) if path else module
+        except AttributeError:
+            continue
+        held = uncompiled(held) if isinstance(held, nn.Module) else held
+        if _is_bridge(held):
+            return cast("Bridge", held)
+    return None
 
 
 def _is_bridge(held: object) -> bool:
@@ -150,7 +166,7 @@ def bridge_names(module: nn.Module, bridge: Bridge) -> BridgeNames:
             second_tl[name] = own_to_tl[owns[0]]
     tensors, hf_added = hf_tensors(bridge.original_model)
     sources, parts = find_hf_sources(bridge.modules(), tensors)
-    joint = {registered[key]: tuple(registered[part] for part in parts[key]) for key in parts if key in registered}
+    joint = _joint(parts, registered)
     blocks = _blocks(bridge, registered)
     without_tl = tuple(name for name in registered.values() if name not in own_to_tl and name not in joint)
     return BridgeNames(
@@ -169,6 +185,32 @@ def bridge_names(module: nn.Module, bridge: Bridge) -> BridgeNames:
         hf_names={name: sources[id(tensor)].name for name, tensor in tensors.items()},
         hf_added=hf_added,
     )
+
+
+def joint_projections(module: nn.Module, bridge: Bridge) -> dict[str, tuple[str, ...]]:
+    """Find the joint projections that the bridge has split, and computes without.
+
+    Args:
+        module: The module whose names are given.
+        bridge: The bridge in it.
+
+    Returns:
+        As :attr:`BridgeNames.joint`; nothing for a bridge on the meta device.
+    """
+    registered, _ = _own_names(module)
+    if any(parameter.is_meta for parameter in _parameters(bridge)):
+        return {}
+    tensors, _ = hf_tensors(bridge.original_model)
+    _, parts = find_hf_sources(bridge.modules(), tensors)
+    return _joint(parts, registered)
+
+
+def _joint(parts: Mapping[int, list[int]], registered: Mapping[int, str]) -> dict[str, tuple[str, ...]]:
+    return {
+        registered[whole]: tuple(registered[part] for part in split if part in registered)
+        for whole, split in parts.items()
+        if whole in registered
+    }
 
 
 def _own_names(module: nn.Module) -> tuple[dict[int, str], dict[str, str]]:

@@ -193,16 +193,11 @@ def _splits_of(
     wholes: list[_Owned],
     numbers: list[torch.Tensor],
 ) -> list[dict[str, torch.Tensor]]:
-    device = wholes[0][2].device if wholes else torch.device("cpu")
-    devices = [] if device.type == "cpu" else [device]
+    devices = list({whole.device for _, _, whole in wholes if whole.device.type == "cuda"})
     # The layers that a split makes are initialised at random before they are filled.
-    with torch.no_grad(), _filled_with(wholes, numbers), torch.random.fork_rng(devices, device_type=_rng(device)):
+    with torch.no_grad(), _filled_with(wholes, numbers), torch.random.fork_rng(devices):
         parts = split(inner)
         return [{name: p.detach().cpu() for name, p in part.named_parameters()} for part in parts]
-
-
-def _rng(device: torch.device) -> str:
-    return "cuda" if device.type == "cpu" else device.type
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from phasewire.adapters import rank_zero
 from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.bridge_checkpoints import BridgeNamings
+from phasewire.adapters.bridge_names import bridge_on, find_bridge, joint_projections
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.tl_names import TLNamesModelView
 from phasewire.adapters.views import CanonicalModelView, ModelView
@@ -144,8 +146,29 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
 
         Raises:
             ScheduleError: The schedule does not fit the module.
+            AdapterError: There is no bridge where ``bridge_attribute`` says.
         """
-        return self.model_view.validate_schedule()
+        found = self.model_view.validate_schedule()
+        self._report_joint_projections()
+        return found
+
+    def _report_joint_projections(self) -> None:
+        """Say which parameters are thawed in vain; the view of TransformerLens names thaws none of them."""
+        bridge = bridge_on(self.pl_module, self.bridge_attribute)
+        if bridge is None:
+            if self.bridge_attribute is not None:
+                find_bridge(self.pl_module, self.bridge_attribute)  # the user says that there is one, so it tells why
+            return
+        joint = joint_projections(self.pl_module, bridge)
+        for depth, phase in self.fts_handle.ft_schedule.items():
+            vain = [name for name in self.fts_optim_inspect(list(phase["params"])) if name in joint]
+            if vain:
+                rank_zero.info(
+                    f"Phase {depth} thaws joint projections that no forward pass uses, such as {vain[0]!r}. They get "
+                    "no gradient: the bridge computes with the parts they were split into. Plain 'ddp' refuses that; "
+                    "leave them out, or use the strategy 'ddp_find_unused_parameters_true'."
+                )
+                return
 
     def fts_optim_transform(self, orig_pl: list[str], inspect_only: bool = False) -> list[str]:
         """Translate names of the view to names of the module.

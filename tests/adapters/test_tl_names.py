@@ -7,6 +7,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import lightning.pytorch as pl
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 
 from bridges import SIX, Bridged, BridgedModule, bridged, token_loader
 from phasewire.adapters import AdapterError, ScheduleError, TLNamesModelView
+from phasewire.adapters.testing import AdapterContract
 from phasewire.app import FinetuningScheduler, FTSEarlyStopping
 from tuning import Batches, Notes, TunedModule, make_trainer
 
@@ -355,6 +357,21 @@ def test_the_log_has_the_names_of_the_schedule(tmp_path: Path, neox: Bridged, ca
     assert "Thawed 1 parameters: ['blocks.0.attn.W_V']" in caplog.text
 
 
+def test_a_joint_projection_thawed_by_its_own_name_is_reported(
+    tmp_path: Path, neox: Bridged, qwen3: Bridged, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule = {0: {"params": [r"model\.blocks\.1\..*"]}}
+    for source in (qwen3, neox):
+        assert "thaws joint projections" not in caplog.text
+        folder = tmp_path / type(source.model).__name__
+        scheduler = scheduler_for(folder, schedule, cfg={"use_tl_names": False})
+        with caplog.at_level(logging.INFO, "lightning.pytorch.phasewire"):
+            it = tune(folder, source, scheduler, max_epochs=1)
+    name = "model.blocks.1._original_component.attention.qkv._original_component.weight"
+    assert f"Phase 0 thaws joint projections that no forward pass uses, such as '{name}'" in caplog.text
+    assert dict(it.module.named_parameters())[name].grad is None
+
+
 # -- where the bridge is -------------------------------------------------------------------------------------------
 
 
@@ -438,12 +455,32 @@ def test_a_module_without_a_bridge_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("attribute", ["net", "model.blocks"])
-def test_an_attribute_that_holds_no_bridge_is_refused(tmp_path: Path, neox: Bridged, attribute: str) -> None:
-    said = refusal(tmp_path, neox, ["ln_final.w"], AdapterError, cfg={"bridge_attribute": attribute})
+@pytest.mark.parametrize(
+    ("attribute", "params", "use"),
+    [("net", "ln_final.w", True), ("model.blocks", "ln_final.w", True), ("net", r"model\.ln_final\..*", False)],
+)
+def test_an_attribute_that_holds_no_bridge_is_refused(
+    tmp_path: Path, neox: Bridged, attribute: str, params: str, use: bool
+) -> None:
+    cfg = {"bridge_attribute": attribute, "use_tl_names": use}
+    said = refusal(tmp_path, neox, [params], AdapterError, cfg=cfg)
     assert f"no TransformerBridge in its attribute '{attribute}'. There is one in 'model'" in said
 
 
 def test_the_option_of_the_view_is_a_bool() -> None:
     with pytest.raises(AdapterError, match=r"implicit_ln_thaw: 'no' is neither true nor false"):
         TLNamesModelView(FinetuningScheduler, implicit_ln_thaw="no")
+
+
+# -- the contract --------------------------------------------------------------------------------------------------
+
+
+class TestContract(AdapterContract):
+    """The rules of the adapter contract, checkpoints among them, for a bridge with joint and tied weights."""
+
+    adapter = "transformerbridge"
+    cfg = MappingProxyType({"use_tl_names": True})
+
+    @classmethod
+    def make_module(cls) -> pl.LightningModule:
+        return BridgedModule(bridged("GPT2LMHeadModel").bridge)
