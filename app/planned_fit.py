@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from phasewire.adapters.errors import AdapterError, PhasewireError
+from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.name_rules import NameRules
-from phasewire.app.lightning_seams import uncompiled_name
 from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.validate import ResolvedSchedule, shared_parameter_names
@@ -78,7 +78,7 @@ class PlannedFit:
             adapter.connect(cast("SchedulerHandle", self))
             adapter.on_before_init_fts()
             names = adapter.get_named_params_for_schedule_validation()
-            self._given = schedule or generate_default([uncompiled_name(name) for name in names])
+            self._given = schedule or generate_default([unwrapped_name(name) for name in names])
             self.ft_schedule = self._given.to_dict()
             adapter.validate_ft_sched()
         except PhasewireError:
@@ -122,7 +122,7 @@ class PlannedFit:
     # Any: as in the schedule file.
     def default_schedule(self, names: Sequence[str]) -> dict[int, dict[str, Any]]:
         """Give the default schedule for named parameters."""
-        return generate_default(list(map(uncompiled_name, names))).to_dict()
+        return generate_default(list(map(unwrapped_name, names))).to_dict()
 
     def find_model_view(self, reference: str, *, where: str) -> type[ModelView]:
         """Look a model view up, under the rules of trust."""

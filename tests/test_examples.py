@@ -53,7 +53,9 @@ def test_the_example_of_two_processes_prints_equal_ranks_and_what_the_peer_gives
 def test_the_bridge_example_lowers_the_loss_from_phase_to_phase(examples: Path, empty_dir: Path) -> None:
     command = [sys.executable, "-W", "ignore", examples / "bridge_finetune.py"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=empty_dir)
-    phases = re.findall(r"^Phase (\d): best loss (\S+), (\S+) numbers trained, new are (\S+), ", finished.stdout, re.M)
+    phases = re.findall(
+        r"^Phase (\d): best loss (\S+), (\S+) numbers trained, new are (\S+), ", finished.stdout, re.MULTILINE
+    )
     assert [(phase, name) for phase, _, _, name in phases] == [
         ("0", "unembed.W_U"),
         ("1", "blocks.1.mlp.W_in"),
