@@ -369,6 +369,6 @@ def test_shards_have_the_modules_names_so_others_are_refused_when_the_trainer_st
         "custom_strategy_adapters": {"fsdp": Renames},
         "strategy_adapter_cfg": {"checkpoint_names": "blocks"},
     }
-    running = strategy(orig=True, state_dict_type="sharded")
+    running = strategy(orig=True, kind="sharded")
     with pytest.raises(AdapterError, match=r"Shards have the module's own names, and Renames is to store 'blocks'"):
         fit(fsdp_trainer(tmp_path, running, **settings), seeded())
