@@ -233,12 +233,15 @@ class Layout:
         """
         return {name: torch.zeros(shape, dtype=getattr(torch, dtype)) for name, (shape, dtype) in self.zeros.items()}
 
-    def stored_value(self, stored: str, get: Callable[[str], Any]) -> Any:  # noqa: ANN401  # as the comment above
+    def stored_value(
+        self, stored: str, get: Callable[[str], Any], empty: Callable[[Tensor, list[int]], Tensor] = Tensor.new_empty
+    ) -> Any:  # noqa: ANN401  # as the comment above
         """Put a stored tensor together.
 
         Args:
             stored: Its name.
             get: Gives a tensor of the module.
+            empty: Makes room for one that is made of several, of the dtype of a tensor and of a shape.
 
         Returns:
             The very tensor of the module, or one that is made of several.
@@ -255,7 +258,7 @@ class Layout:
         first: Tensor = next(iter(tensors.values()))
         shape = list(first.shape)
         shape[piece.dim] = sum(each.size for each in parts.values())
-        joint = first.new_empty(shape)
+        joint = empty(first, shape)
         for own, tensor in tensors.items():
             taken = 0
             for start, length in parts[own].ranges or ():

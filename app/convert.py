@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from phasewire.adapters.renaming import OWN_NAMES
 from phasewire.adapters.tensor_layout import Layout, Piece, like_state, tied_names
 from phasewire.app.atomic_save import draft_of
 from phasewire.app.checkpoint import FORMAT_VERSION, refuse_newer_format
+from phasewire.app.mapped_file import MappedFile, mapped_file
 from phasewire.app.tensor_files import ALIASES_KEY, STATE_KEY, TensorFile, open_tensors, safetensors_module
 from phasewire.app.tensor_writers import Pending, write_checkpoint, write_safetensors
 
@@ -114,10 +116,11 @@ def convert(
         raise CheckpointError(error.problem, where=where, remedy=error.remedy) from error
     left_out = tuple(file.rest) if target.suffix == _SAFETENSORS else ()
     try:
-        if target.suffix == _SAFETENSORS:
-            _write_safetensors(target, tensors, record)
-        else:
-            _write_checkpoint(target, tensors, file, record, unsafe=unsafe)
+        with mapped_file(file.path) as mapped:
+            if target.suffix == _SAFETENSORS:
+                _write_safetensors(target, tensors, record, mapped)
+            else:
+                _write_checkpoint(target, tensors, file, record, mapped, unsafe=unsafe)
     except OSError as error:
         raise CheckpointError(
             f"The file cannot be written: {error.strerror or error}.", where=str(target), remedy="Choose another place."
@@ -191,6 +194,7 @@ def _translated(file: TensorFile, names: KnownNames, given: str, to: str) -> dic
     zeros = layout.made_zeros()
     own = {**layout.sources(first, names.tied), **{name: name for name in zeros}}
     made: dict[str, Any] = {}
+    room = _Room()
     for stored, parts in wanted.parts.items():
         missing = [part for part in parts if part not in own]
         if len(missing) == len(parts):
@@ -200,7 +204,7 @@ def _translated(file: TensorFile, names: KnownNames, given: str, to: str) -> dic
                 f"{stored!r} is made of {_listed(parts)}, and {_listed(missing)} is not there.",
                 remedy="Use a file that holds the whole module.",
             )
-        made[stored] = _value(stored, layout, wanted, own, first, zeros)
+        made[stored] = _value(stored, layout, wanted, own, first, zeros, room)
     return {**made, **wanted.further_names(made)}
 
 
@@ -211,6 +215,7 @@ def _value(
     own: Mapping[str, str],
     state: Mapping[str, Any],
     zeros: Mapping[str, Tensor],
+    room: _Room,
 ) -> Any:  # noqa: ANN401  # as the comment above
     names = [own[part] for part in wanted.parts[stored]]
     if len(names) == 1 and names[0] in zeros:
@@ -225,7 +230,25 @@ def _value(
     if len(parts) == 1 and through(state.__getitem__) is state[parts[0]]:
         return state[parts[0]]
     like = through(lambda name: state[name].to("meta"))
-    return Pending(torch.empty(like.shape, dtype=like.dtype, device="meta"), lambda: through(state.__getitem__))
+    return Pending(
+        torch.empty(like.shape, dtype=like.dtype, device="meta"),
+        lambda: wanted.stored_value(stored, lambda name: layout.own_value(own[name], state.__getitem__), room.empty),
+    )
+
+
+class _Room:
+    """Memory for one tensor at a time, which is asked for once: the system fills new memory page by page."""
+
+    def __init__(self) -> None:
+        self._bytes = torch.empty(0, dtype=torch.uint8)
+
+    def empty(self, like: Tensor, shape: list[int]) -> Tensor:
+        """Give the memory in the form of a tensor; what was given before is no longer used."""
+        size = math.prod(shape) * like.dtype.itemsize
+        if len(self._bytes) < size:
+            self._bytes = torch.empty(0, dtype=torch.uint8)  # before there is more, so that both are never held
+            self._bytes = torch.empty(size, dtype=torch.uint8)
+        return self._bytes[:size].view(like.dtype).reshape(shape)
 
 
 def _refuse_unknown(file: TensorFile, layout: Layout, given: str) -> None:
@@ -242,7 +265,7 @@ def _refuse_unknown(file: TensorFile, layout: Layout, given: str) -> None:
 
 
 # Any, here and below: modules may keep extra state of every type in a state dict.
-def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any], mapped: MappedFile) -> None:
     others = [name for name, value in tensors.items() if not isinstance(value, Tensor | Pending)]
     if others:
         raise CheckpointError(
@@ -255,11 +278,17 @@ def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping
     # transformers refuses a file that does not say "pt".
     metadata = {"format": "pt", RECORD_KEY: json.dumps({**record, ALIASES_KEY: aliases})}
     with draft_of(target) as draft:
-        write_safetensors(draft, stored, metadata)
+        write_safetensors(draft, stored, metadata, mapped)
 
 
 def _write_checkpoint(
-    target: Path, tensors: Mapping[str, Any], file: TensorFile, record: Mapping[str, Any], *, unsafe: bool
+    target: Path,
+    tensors: Mapping[str, Any],
+    file: TensorFile,
+    record: Mapping[str, Any],
+    mapped: MappedFile,
+    *,
+    unsafe: bool,
 ) -> None:
     import lightning
 
@@ -270,7 +299,7 @@ def _write_checkpoint(
         RECORD_KEY: {key: value for key, value in record.items() if key != ALIASES_KEY},
     }
     with draft_of(target) as draft:
-        write_checkpoint(draft, Path(draft.name), content, STATE_KEY, weights_only=not unsafe)
+        write_checkpoint(draft, Path(draft.name), content, STATE_KEY, mapped, weights_only=not unsafe)
 
 
 def _made_once(tensors: Mapping[str, Any]) -> dict[str, str]:

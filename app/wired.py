@@ -47,9 +47,6 @@ class Wired(Protocol):
     def resolver(self) -> AdapterResolver:
         """Make what chooses the adapter."""
 
-    def model_views(self) -> ModelViews:
-        """Make what finds model views."""
-
     def translator(self) -> CheckpointTranslator:
         """Make what passes checkpoints through an adapter."""
 

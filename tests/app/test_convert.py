@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import weakref
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from phasewire.adapters import CheckpointError, Piece, Renaming
 from phasewire.adapters.tensor_layout import Layout
-from phasewire.app import tensor_writers
+from phasewire.app import mapped_file, tensor_writers
 from phasewire.app.convert import KnownNames, convert
 
 DTYPES = [
@@ -122,27 +122,6 @@ def test_a_state_dict_of_the_library_becomes_a_checkpoint_to_begin_with(state, t
     assert {"pytorch-lightning_version", "epoch", "global_step"} <= start.keys()
 
 
-class Counted:
-    """Notes how many of the tensors that are made are alive at once, and how many bytes they have."""
-
-    def __init__(self, monkeypatch):
-        self.alive: dict[int, int] = {}
-        self.most = self.made = 0
-        original = Layout.stored_value
-
-        def stored_value(layout, stored, get):
-            tensor = original(layout, stored, get)
-            if not tensor.is_meta and tensor.untyped_storage().data_ptr() not in self.mapped:
-                self.made += 1
-                self.alive[id(tensor)] = tensor.nbytes
-                weakref.finalize(tensor, self.alive.pop, id(tensor))
-                self.most = max(self.most, sum(self.alive.values()))
-            return tensor
-
-        self.mapped: set[int] = set()
-        monkeypatch.setattr(Layout, "stored_value", stored_value)
-
-
 @pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
 def test_no_more_than_one_tensor_is_made_at_a_time(tmp_path, monkeypatch, suffix):
     parts = {f"{n}.{part}": torch.randn(64, 32) for n in range(8) for part in "qk"}
@@ -152,15 +131,19 @@ def test_no_more_than_one_tensor_is_made_at_a_time(tmp_path, monkeypatch, suffix
         for at, part in enumerate("qk")
     }
     torch.save(parts, tmp_path / "in.pt")
-    counted = Counted(monkeypatch)
-    written: list[int] = []
+    written, storages = [], set()
     original = tensor_writers._bytes_of
-    monkeypatch.setattr(tensor_writers, "_bytes_of", lambda tensor: written.append(tensor.nbytes) or original(tensor))
+
+    def bytes_of(tensor):
+        written.append(tensor.nbytes)
+        storages.add((tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()))
+        return original(tensor)
+
+    monkeypatch.setattr(tensor_writers, "_bytes_of", bytes_of)
     convert(tmp_path / "in.pt", tmp_path / f"out.{suffix}", "blocks", known=known(parts, pieces))
     joint = 2 * 64 * 32 * 4
     assert written == [joint] * 8
-    assert counted.made == 8
-    assert counted.most == joint
+    assert [size for _, size in storages] == [joint]
 
 
 def test_a_tensor_that_stays_as_it_is_is_written_from_the_mapped_file(state, tmp_path, monkeypatch):
@@ -178,8 +161,26 @@ def test_a_tensor_that_stays_as_it_is_is_written_from_the_mapped_file(state, tmp
     assert made == []
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_mapped_tensors_are_copied_by_the_system_where_it_tells_their_place(checkpoint, tmp_path, monkeypatch, told):
+    if not told:
+        monkeypatch.setattr(mapped_file, "_MAPS", tmp_path / "none")
+    copied = []
+    original = mapped_file.MappedFile.copy
+    monkeypatch.setattr(
+        mapped_file.MappedFile, "copy", lambda *arguments: copied.append(original(*arguments)) or copied[-1]
+    )
+    convert(checkpoint, tmp_path / "a.safetensors", "blocks")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.ckpt", "blocks")
+    if sys.platform == "linux":
+        assert any(copied) == told
+    expected = {**load(checkpoint)["state_dict"]}
+    convert(tmp_path / "b.ckpt", tmp_path / "c.ckpt", "canonical")
+    assert_equal(expected, load(tmp_path / "c.ckpt")["state_dict"])
+
+
 def test_what_is_written_fails_whole_and_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    def fail(file, data):
+    def fail(file, data, source, address):
         raise OSError("the disk is full")
 
     monkeypatch.setattr(tensor_writers, "_write", fail)
