@@ -79,8 +79,15 @@ def hf_layout(module: nn.Module, names: BridgeNames) -> Layout:
                 f"How the bridge splits {joint!r} into {', '.join(map(repr, unknown))} is not known.",
                 remedy="Store the module's own names, or those of TransformerLens.",
             )
-    state = module.state_dict()
-    pieces = {own: _piece(source, derived=_is_copy(own, names)) for own, source in names.hf.items() if own in state}
+    state = module.state_dict(keep_vars=True)
+    pieces: dict[str, Piece] = {}
+    filling: set[int] = set()  # the tensors that fill what is stored: a tied one has two names
+    for own, source in names.hf.items():
+        if own in state:
+            derived = _is_copy(own, names) or id(state[own]) in filling
+            pieces[own] = _piece(source, derived=derived)
+            if not derived:
+                filling.add(id(state[own]))
     stored = {piece.stored for piece in pieces.values()}
     aliases = {name: main for name, main in names.hf_names.items() if name != main and main in stored}
     zeros = dict(_added(module, state, names))
@@ -97,11 +104,19 @@ def tl_layout(module: nn.Module, names: BridgeNames) -> Layout:
     Returns:
         The layout, without the tensors that have no such name.
     """
-    pieces = {}
-    for own in module.state_dict():
-        first = names.second_own.get(own, own)
+    pieces: dict[str, Piece] = {}
+    filled: set[str] = set()
+    # A module that is a bridge itself stores its parameters under names that are shorter than theirs.
+    name_of = {id(parameter): name for name, parameter in module.named_parameters()}
+    for own, tensor in module.state_dict(keep_vars=True).items():
+        known = own in names.own_to_tl or own in names.second_own
+        named = own if known else name_of.get(id(tensor), own)
+        first = names.second_own.get(named, named)
         if first in names.own_to_tl:
-            pieces[own] = Piece(names.own_to_tl[first], derived=own != first)
+            stored = names.own_to_tl[first]
+            pieces[own] = Piece(stored, derived=named != first or stored in filled)
+            if named == first:
+                filled.add(stored)
     return Layout(pieces, aliases=names.second_tl, word=TL_NAMES)
 
 

@@ -47,6 +47,9 @@ class Wired(Protocol):
     def resolver(self) -> AdapterResolver:
         """Make what chooses the adapter."""
 
+    def model_views(self) -> ModelViews:
+        """Make what finds model views."""
+
     def translator(self) -> CheckpointTranslator:
         """Make what passes checkpoints through an adapter."""
 
