@@ -137,7 +137,8 @@ def _usable(module: nn.Module, bridge: Bridge, wanted: str) -> Iterator[tuple[st
     for word, make in _LAYOUTS.items():
         try:
             names = names or bridge_names(module, bridge)
-            yield word, MappedNaming(make(module, names))
+            naming = MappedNaming(make(module, names))
+        # Of every class: it is the model's and the library's own code that splits joint projections.
         except Exception as error:
             if word == wanted:
                 raise
@@ -145,6 +146,8 @@ def _usable(module: nn.Module, bridge: Bridge, wanted: str) -> Iterator[tuple[st
                 f"Checkpoints do not tell the names {word!r} of what is behind the bridge, which cannot be found "
                 f"({type(error).__name__}: {error})."
             )
+        else:
+            yield word, naming
 
 
 def _is_copy(own: str, names: BridgeNames) -> bool:

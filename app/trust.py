@@ -74,9 +74,10 @@ def normalised(distribution: str) -> str:
 
 
 def _modules_of(distribution: str) -> frozenset[str]:
-    """Name the modules that an installed distribution brings: those of its files, and of its entry points.
+    """Name the modules that an installed distribution brings, by its files.
 
-    An editable install has no files, and a namespace that several distributions share belongs to none of them.
+    An editable install lists no modules: then all counts that is below its top-level packages and those of its entry
+    points. A namespace that several distributions share belongs to none of them where files are listed.
     """
     try:
         installed = metadata.distribution(distribution)
@@ -84,8 +85,10 @@ def _modules_of(distribution: str) -> frozenset[str]:
         return frozenset()
     files = [PurePosixPath(file) for file in installed.files or () if file.suffix in _MODULE_SUFFIXES]
     named = [file.parent if file.stem == "__init__" else file.with_name(file.name.partition(".")[0]) for file in files]
-    offered = [entry.value.partition(":")[0].strip() for entry in installed.entry_points]
-    return frozenset([*(".".join(path.parts) for path in named), *offered])
+    if named:
+        return frozenset(".".join(path.parts) for path in named)
+    offered = (entry.value.strip().partition(":")[0].partition(".")[0] for entry in installed.entry_points)
+    return frozenset([*(installed.read_text("top_level.txt") or "").split(), *filter(None, offered)])
 
 
 def _is_below(class_path: str, modules: Iterable[str]) -> bool:

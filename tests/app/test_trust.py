@@ -80,6 +80,20 @@ def test_a_class_path_into_a_denied_distribution_is_refused_and_not_imported(plu
     assert not is_imported("acme_adapters")
 
 
+def test_a_class_path_into_a_denied_distribution_that_lists_no_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "editable_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: editable-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[finetuning_scheduler.strategy_adapters]\nnamed = editable_plugin.a:A\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    policy = TrustPolicy(deny=("editable-plugin",))
+
+    assert policy.refusal_of_path("editable_plugin.b:B")
+    assert policy.refusal_of_path("editable_plugins.b:B") is None
+
+
 def test_a_class_path_outside_of_a_denied_distribution_is_used(plugins: Path) -> None:
     assert type(resolve(PATH, deny=["twin-alpha", "not-installed"])).__name__ == "PrefixedNamesAdapter"
 
