@@ -78,6 +78,7 @@ def convert(
     to: str,
     *,
     known: KnownNames | None = None,
+    otherwise: Callable[[], KnownNames] | None = None,
     force: bool = False,
     unsafe: bool = False,
 ) -> Conversion:
@@ -88,6 +89,7 @@ def convert(
         target: The file to write: ``.ckpt`` or ``.safetensors``. It is there whole or not at all.
         to: The names it gets: ``"canonical"`` for the module's own, or the word of a naming.
         known: The namings; by default those that the file records.
+        otherwise: Gives the namings if the file records none.
         force: Replace a file that is there.
         unsafe: Let a checkpoint hold any object, which may run code while it is read.
 
@@ -104,7 +106,7 @@ def convert(
     try:
         if file.record is not None:
             refuse_newer_format({RECORD_KEY: file.record}, where)
-        names = known or _recorded(file)
+        names = known or _recorded(file, otherwise)
         word = OWN_NAMES if to == CANONICAL else to
         given = _given_names(file, names)
         record = {**(file.record or names.record()), "parameter_names": word}
@@ -143,9 +145,11 @@ def _check_target(target: Path, *, force: bool) -> None:
         safetensors_module(target)
 
 
-def _recorded(file: TensorFile) -> KnownNames:
+def _recorded(file: TensorFile, otherwise: Callable[[], KnownNames] | None) -> KnownNames:
     namings = recorded_namings(file.record)
     if not namings:
+        if otherwise is not None:
+            return otherwise()
         raise CheckpointError(
             "The file does not tell what names there are for its tensors.",
             where=str(file.path),
