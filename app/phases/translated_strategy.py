@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
 
 __all__ = ["checkpoint_adapter", "translate_checkpoints_of"]
+
+_VERSION_KEY: Final = "pytorch-lightning_version"
+_MOST_SHOWN: Final = 5
 
 
 # Any, here and below: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
@@ -79,7 +82,12 @@ def translate_checkpoints_of(
                 strategy.checkpoint_io,
                 saved_at_step=saved_at_step.get(path),
             )
-        return translator.translate(checkpoint, reading_adapter(), checkpoint_path, resuming=set_up_fit is not None)
+        _require_dict(checkpoint, path)
+        checkpoint = translator.translate(
+            checkpoint, reading_adapter(), checkpoint_path, resuming=set_up_fit is not None
+        )
+        _require_version(checkpoint, path)
+        return checkpoint
 
     def load_model_state_dict(checkpoint: dict[str, Any], strict: bool = True) -> None:
         translator.load(checkpoint, reading_adapter(), read_from[0] if read_from else None, strict=strict)
@@ -175,6 +183,26 @@ def _optimizer_methods(adapter: StrategyAdapter) -> dict[str, Callable[..., Any]
         adapter.load_optimizer_states(checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"])
 
     return {"optimizer_state": adapter.optimizer_state, "load_optimizer_state_dict": load_optimizer_state_dict}
+
+
+def _require_dict(content: object, path: str) -> None:
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"The file holds a {type(content).__name__}, and a checkpoint is a dict.",
+            where=path,
+            remedy="Give a checkpoint that a Trainer has written.",
+        )
+
+
+def _require_version(checkpoint: Mapping[str, Any], path: str) -> None:
+    """Refuse what Lightning, which asks every checkpoint for its version, could tell nothing of but that key."""
+    if _VERSION_KEY not in checkpoint:
+        keys = ", ".join(map(repr, list(checkpoint)[:_MOST_SHOWN])) or "nothing"
+        raise CheckpointError(
+            f"The file is no checkpoint of Lightning: it has no {_VERSION_KEY!r}. It holds: {keys}.",
+            where=path,
+            remedy="A plain state dict becomes one by 'phasewire checkpoint convert FILE start.ckpt --to canonical'.",
+        )
 
 
 @contextmanager
