@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+from torch._dynamo.utils import counters as dynamo_counters
 
 from phasewire.adapters.sharding import reshard
 
@@ -263,12 +264,13 @@ def forget_compiled_code(module: pl.LightningModule) -> None:
 
     Uses the ``_compiled_call_impl`` that ``Module.compile()`` sets, and the ``_torchdynamo_orig_callable`` of what
     ``torch.compile`` returns, which is the ``forward`` of a part, the steps of a LightningModule that was compiled
-    whole, or a method that the user compiled: no public name tells what is compiled.
+    whole, or a method that the user compiled: no public name tells what is compiled. ``torch._dynamo.utils.counters``
+    tells whether this process has compiled anything at all; looking at every part in every phase would be quadratic.
 
     Args:
         module: The module whose parameters were thawed.
     """
-    if any(map(_is_compiled, module.modules())):
+    if dynamo_counters["frames"]["total"] and any(map(_is_compiled, module.modules())):
         torch.compiler.reset()
 
 

@@ -205,9 +205,9 @@ def _constructed(loader: StrictLoader, node: yaml.Node) -> object:
         return node.value if node.tag == _STR_TAG else loader.construct_object(node, deep=True)
     if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ_TAG:
         return [_constructed(loader, item) for item in node.value]
-    if isinstance(node, yaml.MappingNode) and node.tag == _MAP_TAG:
-        if all(key.tag in _PLAIN_KEY_TAGS for key, _ in node.value):
-            return {_constructed(loader, key): _constructed(loader, value) for key, value in node.value}
+    is_mapping = isinstance(node, yaml.MappingNode) and node.tag == _MAP_TAG
+    if is_mapping and all(key.tag in _PLAIN_KEY_TAGS for key, _ in node.value):
+        return {_constructed(loader, key): _constructed(loader, value) for key, value in node.value}
     # Merges, sets, keys that are collections, and what is refused.
     return loader.construct_object(node, deep=True)
 

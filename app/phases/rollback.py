@@ -22,18 +22,20 @@ __all__ = ["optimizers_kept_on_failure"]
 
 
 @contextmanager
-def optimizers_kept_on_failure(trainer: pl.Trainer) -> Iterator[None]:
+def optimizers_kept_on_failure(trainer: pl.Trainer, *, only_adds_groups: bool) -> Iterator[None]:
     """Put optimizers and lr schedulers back to what they were if the block fails, except for what they learned.
 
     Weights and the optimizers' states are not kept twice: beginning the phase once more restores them.
 
     Args:
         trainer: The running Trainer.
+        only_adds_groups: The block leaves the groups as they are that there are now.
     """
     strategy = trainer.strategy
     optimizers, configs = list(strategy.optimizers), list(strategy.lr_scheduler_configs)
     driven = [config.scheduler.optimizer for config in configs]
-    groups = [_groups_of(optimizer) for optimizer in optimizers]
+    keep = _same_groups if only_adds_groups else _groups_of
+    groups = [keep(optimizer) for optimizer in optimizers]
     states = [{key: _copied(value) for key, value in config.scheduler.state_dict().items()} for config in configs]
     try:
         yield
@@ -46,6 +48,10 @@ def optimizers_kept_on_failure(trainer: pl.Trainer) -> Iterator[None]:
             config.scheduler.optimizer = optimizer
             config.scheduler.load_state_dict(state)
         raise
+
+
+def _same_groups(optimizer: Optimizer) -> list[dict[str, Any]]:  # Any: as below
+    return list(optimizer.param_groups)
 
 
 # Any: the options of a group, and the state of a scheduler, hold values of every type.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
+from phasewire.adapters.base import StrategyAdapter, thaw_parameters
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
 from phasewire.app.phases.criteria import EpochCriterion
+from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     from torch.nn import Parameter
 
-    from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.companions import Companions
     from phasewire.app.phases.phase_criteria import PhaseCriteria
     from phasewire.app.schedule.validate import ResolvedSchedule
@@ -74,11 +75,13 @@ class PhaseRunner:
         self._support = support_for(trainer.strategy)
         # Once: a schedule of 50,000 phases takes a second.
         self._state = PhaseState(schedule=record_of(schedule), versions=installed_versions())
+        self._parameters = ModuleParameters(module)
         self._optimization = PhaseOptimization(
             trainer,
             module,
             schedule,
             self._module_names,
+            parameters=self._parameters,
             adapter=adapter,
             apply_lambdas=settings.apply_lambdas_new_pgs,
         )
@@ -272,7 +275,7 @@ class PhaseRunner:
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
         try:
-            with self._optimization.kept_on_failure():
+            with self._optimization.kept_on_failure(self._state.depth, restores=self._settings.restore_best):
                 self.step()
         except BaseException:
             self._state = before
@@ -301,10 +304,8 @@ class PhaseRunner:
             depth: The last phase to thaw; the current one by default.
         """
         self._support.before_thaw()
-        known = self._named_parameters()
         phases = range((self.depth if depth is None else depth) + 1)
-        # All at once: one pass over the module, however many phases there are.
-        self._thaw([name for phase in phases for name in self._module_names(phase, known)])
+        self._thaw([name for phase in phases for name in self._module_names(phase)])
 
     def _progress(self) -> PhaseProgress:
         return PhaseProgress(
@@ -361,7 +362,13 @@ class PhaseRunner:
         restore_best(self._trainer, self._adapter, path, optimization)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
-        self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
+        execute = self._adapter.exec_ft_phase
+        if getattr(execute, "func", execute) is StrategyAdapter.base_ft_phase:
+            # It would look at all parameters, to name those thawed before, which is of no use here.
+            options = getattr(execute, "keywords", {}) | {"init_thaw": init_thaw}
+            thaw_parameters(self._parameters.named(names), **options)
+        else:
+            execute(self._module, thaw_pl=names, init_thaw=init_thaw)
         if self._settings.frozen_bn_track_running_stats:
             return
         adapter = self._adapter
@@ -371,7 +378,7 @@ class PhaseRunner:
         else:
             resume_running_stats(self._module, names)
 
-    def _module_names(self, depth: int, known: Mapping[str, Parameter] | None = None) -> list[str]:
+    def _module_names(self, depth: int) -> list[str]:
         names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
         if not isinstance(names, list):
             raise AdapterError(
@@ -379,9 +386,10 @@ class PhaseRunner:
                 where=f"phase {depth}",
                 remedy="The hook must return a list of names.",
             )
-        known = self._named_parameters() if known is None else known
+        known = self._parameters.named(names)
         unknown = [name for name in names if name not in known]
         if unknown:
+            known = self._named_parameters()
             raise AdapterError(
                 f"{type(self._adapter).__name__}.fts_optim_transform gave {unknown[0]!r}, which is no parameter of "
                 f"the module. {did_you_mean(unknown[0], known)}".rstrip(),
