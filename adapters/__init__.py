@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     )
     from phasewire.adapters.fsdp import FSDPStrategyAdapter
     from phasewire.adapters.model_parallel import ModelParallelStrategyAdapter
+    from phasewire.adapters.renaming import MappedNaming, Naming, Renaming
+    from phasewire.adapters.tensor_layout import Piece
+    from phasewire.adapters.tl_names import TLNamesModelView
     from phasewire.adapters.transformer_bridge import TransformerBridgeStrategyAdapter
     from phasewire.adapters.transitions import CRITERION_API_VERSION, PhaseProgress, TransitionCriterion
-    from phasewire.adapters.views import CanonicalModelView, ModelView, TLNamesModelView
+    from phasewire.adapters.views import CanonicalModelView, ModelView
 
 __all__ = [
     "API_VERSION",
@@ -39,10 +42,14 @@ __all__ = [
     "ConfigError",
     "CriterionError",
     "FSDPStrategyAdapter",
+    "MappedNaming",
     "ModelParallelStrategyAdapter",
     "ModelView",
+    "Naming",
     "PhaseProgress",
     "PhasewireError",
+    "Piece",
+    "Renaming",
     "ScheduleError",
     "StrategyAdapter",
     "TLNamesModelView",
@@ -55,11 +62,15 @@ _ELSEWHERE: Final = {
     "CRITERION_API_VERSION": "phasewire.adapters.transitions",
     "CanonicalModelView": "phasewire.adapters.views",
     "FSDPStrategyAdapter": "phasewire.adapters.fsdp",
+    "MappedNaming": "phasewire.adapters.renaming",
     "ModelParallelStrategyAdapter": "phasewire.adapters.model_parallel",
     "ModelView": "phasewire.adapters.views",
+    "Naming": "phasewire.adapters.renaming",
     "PhaseProgress": "phasewire.adapters.transitions",
+    "Piece": "phasewire.adapters.tensor_layout",
+    "Renaming": "phasewire.adapters.renaming",
     "StrategyAdapter": "phasewire.adapters.base",
-    "TLNamesModelView": "phasewire.adapters.views",
+    "TLNamesModelView": "phasewire.adapters.tl_names",
     "TransformerBridgeStrategyAdapter": "phasewire.adapters.transformer_bridge",
     "TransitionCriterion": "phasewire.adapters.transitions",
 }

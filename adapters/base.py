@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
+from phasewire.adapters import checkpoint_names as names
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, did_you_mean
+from phasewire.adapters.sharding import class_name
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.strategies import Strategy
 
+    from phasewire.adapters.renaming import Naming
     from phasewire.adapters.scheduler_handle import SchedulerHandle
 
 __all__ = ["API_VERSION", "PhaseExecutor", "StrategyAdapter", "thaw_parameters"]
 
 #: The version of the adapter contract that this release drives. Adapters of the same major version work.
-API_VERSION = "1.0"
+API_VERSION = "1.1"
 
 #: Thaws a list of parameters: ``(module, thaw_pl, translation_func=None, init_thaw=False) -> (newly thawed, all
 #: thawed)``. Keyword arguments differ between wrapped and replaced executors, so they are not spelled out here.
@@ -39,7 +42,8 @@ class StrategyAdapter:
     entry-point group or in ``custom_strategy_adapters``. Hooks are listed in the order in which a run calls them.
 
     Args:
-        cfg: The options of ``strategy_adapter_cfg``. The base adapter has none.
+        cfg: The options of ``strategy_adapter_cfg``. The base adapter has one: ``checkpoint_names``, the names that
+            checkpoints have on disk, ``"module"`` or one of :meth:`checkpoint_renamings`.
 
     Raises:
         AdapterError: An option was given that the adapter's ``__init__`` does not take.
@@ -48,14 +52,25 @@ class StrategyAdapter:
     #: The contract version the adapter was written for; this release drives the same major version.
     api_version: ClassVar[str] = API_VERSION
 
-    #: Which names :meth:`lightning_module_state_dict` gives: ``"module"`` for the module's own, which any Trainer and
-    #: ``load_from_checkpoint`` can read, or a word of the adapter's choice. It is recorded in every checkpoint.
+    #: Which names :meth:`lightning_module_state_dict` gives by default: ``"module"`` for the module's own, which any
+    #: Trainer and ``load_from_checkpoint`` can read; one of :meth:`checkpoint_renamings`; or a word of the adapter's
+    #: choice, where its hooks translate. It is recorded in every checkpoint.
     checkpoint_names: ClassVar[str] = "module"
 
     # On the class, so that an adapter whose __init__ calls no super().__init__() gets clear errors.
     _fts_handle: SchedulerHandle | None = None
+    _chosen_names: str | None = None
+    _names_read: names.NamesRead | None = None
 
     def __init__(self, **cfg: object) -> None:
+        chosen = cfg.pop("checkpoint_names", None)
+        if chosen is not None and not isinstance(chosen, str):
+            raise AdapterError(
+                f"{chosen!r} is no text.",
+                where="strategy_adapter_cfg, checkpoint_names",
+                remedy="Give 'module' or the word for one of the adapter's namings.",
+            )
+        self._chosen_names = chosen
         if cfg:
             given = sorted(cfg)
             raise AdapterError(
@@ -133,7 +148,7 @@ class StrategyAdapter:
             ScheduleError: The file cannot be written.
         """
         schedule = self.fts_handle.default_schedule(list(self.get_named_params_for_schedule_validation()))
-        return self.fts_handle.save_schedule(f"{type(self.pl_module).__name__}_ft_schedule.yaml", schedule, dump_loc)
+        return self.fts_handle.save_schedule(f"{class_name(self.pl_module)}_ft_schedule.yaml", schedule, dump_loc)
 
     def get_named_params_for_schedule_validation(self) -> dict[str, torch.nn.Parameter]:
         """Give the names that a schedule may use, in registration order.
@@ -230,14 +245,32 @@ class StrategyAdapter:
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
+    @property
+    def names_on_disk(self) -> str:
+        """Which names checkpoints are written with: the option ``checkpoint_names``, or what the class says."""
+        return self._chosen_names or self.checkpoint_names
+
+    def checkpoint_renamings(self) -> Mapping[str, Naming]:
+        """Give other names for the tensors of a checkpoint; called after ``connect``, also while the module is built.
+
+        With one of these words in ``checkpoint_names``, or given by the user as that option, checkpoints are written
+        under its names. Files in any of them are read on every path, and ``phasewire checkpoint convert`` translates
+        files to them.
+
+        Returns:
+            A word to a :class:`~phasewire.adapters.Renaming`, or another :class:`~phasewire.adapters.Naming`; none by
+            default.
+        """
+        return {}
+
     # Any: the values of a checkpoint are tensors, numbers, and whatever callbacks and modules put there.
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Collect the module's state, whenever a checkpoint is written.
 
         Returns:
-            The state dict to store; the strategy's own by default.
+            The state dict to store; the strategy's own by default, under the names of :attr:`names_on_disk`.
         """
-        return self.fts_handle.strategy_checkpoint_io.lightning_module_state_dict()
+        return names.stored_state(self, self.fts_handle.strategy_checkpoint_io.lightning_module_state_dict())
 
     def before_restore_model(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
         """Translate a checkpoint right after it was read, before the module's ``on_load_checkpoint``.
@@ -248,8 +281,10 @@ class StrategyAdapter:
             checkpoint: The whole checkpoint.
 
         Returns:
-            The checkpoint to go on with.
+            The checkpoint to go on with; by default one whose state dict has the module's own names, if it has those of
+            any naming that the adapter knows or the file records.
         """
+        checkpoint, self._names_read = names.own_checkpoint(self, checkpoint)
         return checkpoint
 
     def load_model_state_dict(self, checkpoint: dict[str, Any], strict: bool = True) -> None:
@@ -258,7 +293,11 @@ class StrategyAdapter:
         Args:
             checkpoint: The whole checkpoint, as :meth:`before_restore_model` returned it.
             strict: Refuse missing and unexpected keys.
+
+        Raises:
+            CheckpointError: The state does not fit the module; none of it was loaded.
         """
+        names.refuse_misfit(self, checkpoint, self._names_read, strict=strict)
         self.fts_handle.strategy_checkpoint_io.load_model_state_dict(checkpoint, strict=strict)
 
     def on_before_restore_optimizers_and_lrs(self) -> None:

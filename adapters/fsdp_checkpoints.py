@@ -38,6 +38,11 @@ class FSDPCheckpoints(ShardedCheckpoints):
     _fsdp: FSDPStrategy
     _shards: Path | None = None
 
+    @property
+    def saves_shards(self) -> bool:
+        """Whether checkpoints are written as folders of shards."""
+        return seams.saves_shards(self._fsdp)
+
     # Any, here and below: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
     def read_checkpoint(self, path: Path, *, weights_only: bool | None) -> dict[str, Any]:
         """Read a checkpoint, and load nothing from it.
@@ -95,7 +100,7 @@ class FSDPCheckpoints(ShardedCheckpoints):
         Returns:
             Its state by the names of parameters; empty on other ranks, where it is whole.
         """
-        kind = self._sharded() if seams.saves_shards(self._fsdp) else self._full(on_all_ranks=False)
+        kind = self._sharded() if self.saves_shards else self._full(on_all_ranks=False)
         with kind, self._without_a_state_yet(optimizer):
             state: dict[str, Any] = FullyShardedDataParallel.optim_state_dict(self._wrapped, optimizer)
         # The parameters of a flat one share its step count, which an optimizer that keeps them whole would advance

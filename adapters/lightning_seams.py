@@ -31,6 +31,7 @@ __all__ = [
     "offloading_wrapper",
     "saves_model_parallel_shards",
     "saves_shards",
+    "uncompiled",
     "unwrapped_name",
     "wrapped_apart_for_precision",
 ]
@@ -53,6 +54,24 @@ def unwrapped_name(name: str) -> str:
     if not any(wrapper in name for wrapper in _WRAPPERS):  # most names, and a schedule asks for all of them often
         return name
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+# -- torch.compile -------------------------------------------------------------------------------------------------
+
+
+def uncompiled(module: Module) -> Module:
+    """Give the module that ``torch.compile`` wrapped, or a module that is not wrapped itself.
+
+    Uses ``_orig_mod``, the name of the child under which ``torch._dynamo.OptimizedModule`` keeps it; no public name
+    gives it.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The module without the wrapper.
+    """
+    return dict(module.named_children()).get("_orig_mod", module)
 
 
 # -- FSDP1 ---------------------------------------------------------------------------------------------------------

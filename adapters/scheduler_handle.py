@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
     from phasewire.adapters.base import StrategyAdapter
+    from phasewire.adapters.name_rules import NameRules
     from phasewire.adapters.views import ModelView
 
 __all__ = ["CheckpointIO", "SchedulerHandle"]
@@ -152,8 +153,12 @@ class SchedulerHandle(Protocol):
             AdapterError: No view is called so, it may not be used, cannot be imported, or is none.
         """
 
-    def validate_schedule(self) -> tuple[int, int]:
+    def validate_schedule(self, rules: NameRules | None = None) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives.
+
+        Args:
+            rules: What else holds for these names; without, that tied parameters have the second names that the module
+                gives them.
 
         Returns:
             The deepest phase, and the highest ``max_transition_epoch`` (-1 when no phase has one).

@@ -24,6 +24,11 @@ class ShardedCheckpoints(ABC):
     every adapter has.
     """
 
+    @property
+    def saves_shards(self) -> bool:
+        """Whether checkpoints are written as folders of shards."""
+        return False
+
     # Any, here and below: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
     @abstractmethod
     def read_checkpoint(self, path: Path, *, weights_only: bool | None) -> dict[str, Any]:

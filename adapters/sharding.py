@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["named_parts", "reshard", "sharded_parts"]
+__all__ = ["class_name", "named_parts", "reshard", "sharded_parts"]
 
 
 def reshard(module: nn.Module) -> None:
@@ -40,6 +40,23 @@ def sharded_parts(module: nn.Module) -> Iterator[Any]:
     from torch.distributed.fsdp import FSDPModule
 
     yield from (part for part in module.modules() if isinstance(part, FSDPModule))
+
+
+def class_name(module: nn.Module) -> str:
+    """Name the class of a module as its author did: ``fully_shard`` gives it one that is called ``FSDP...``.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The name of the class that was sharded, or of the module's own.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    kind = type(module)
+    if FSDPModule in kind.__bases__:
+        (kind,) = (base for base in kind.__bases__ if base is not FSDPModule)
+    return kind.__name__
 
 
 def named_parts(module: nn.Module) -> dict[str, nn.Module]:

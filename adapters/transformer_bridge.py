@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from lightning.pytorch.trainer.states import TrainerFn
-
+from phasewire.adapters import rank_zero
 from phasewire.adapters.base import StrategyAdapter
+from phasewire.adapters.bridge_checkpoints import BridgeNamings
+from phasewire.adapters.bridge_names import bridge_on, find_bridge, joint_projections
 from phasewire.adapters.errors import AdapterError, did_you_mean
-from phasewire.adapters.views import CanonicalModelView, ModelView, TLNamesModelView
+from phasewire.adapters.tl_names import TLNamesModelView
+from phasewire.adapters.views import CanonicalModelView, ModelView
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
+    from phasewire.adapters.renaming import Naming
     from phasewire.adapters.scheduler_handle import SchedulerHandle
 
 __all__ = ["TransformerBridgeStrategyAdapter"]
@@ -27,16 +30,19 @@ _WHERE: Final = "strategy_adapter_cfg, model_view"
 class TransformerBridgeStrategyAdapter(StrategyAdapter):
     """Lets a schedule name parameters as a :class:`~phasewire.adapters.ModelView` does.
 
-    With the canonical view, the default, it works for any module.
+    With the canonical view, the default, it works for any module. With :class:`~phasewire.adapters.TLNamesModelView`
+    one schedule in TransformerLens names drives any model behind a ``TransformerBridge``.
 
     Args:
         model_view: The view: a subclass of :class:`~phasewire.adapters.ModelView`; or text, which is looked up when a
             Trainer runs: ``"canonical"``, ``"tl_names"``, the name of an installed view, ``module:Class`` or
             ``module.Class``. The module's own names by default.
         model_view_cfg: Further keyword arguments of the view.
-        use_tl_names: Use :class:`~phasewire.adapters.TLNamesModelView`; excludes ``model_view``. In release 0.1.0 an
-            adapter with that view can be built, and refuses to connect to a fit.
-        unknown: No further options exist.
+        use_tl_names: Use :class:`~phasewire.adapters.TLNamesModelView`; excludes ``model_view``.
+        bridge_attribute: The attribute of the module that holds the bridge, with dots for one deeper down. By default
+            ``model``, or the module itself where it is a bridge.
+        unknown: ``checkpoint_names``: the names that checkpoints have on disk, ``"module"``, ``"tl"`` or ``"hf"``. No
+            further options exist.
 
     Raises:
         AdapterError: An option does not exist, two exclude each other, or the view cannot be built.
@@ -48,6 +54,7 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
         model_view: type[ModelView] | str | None = None,
         model_view_cfg: Mapping[str, Any] | None = None,
         use_tl_names: bool = False,
+        bridge_attribute: str | None = None,
         **unknown: object,
     ) -> None:
         super().__init__(**unknown)
@@ -57,6 +64,15 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
                 where="strategy_adapter_cfg",
                 remedy="Give one of them.",
             )
+        given: object = bridge_attribute
+        if given is not None and not (isinstance(given, str) and given):
+            raise AdapterError(
+                f"{given!r} is no name of an attribute.",
+                where="strategy_adapter_cfg, bridge_attribute",
+                remedy="Give the attribute of the module that holds the bridge, such as 'model'.",
+            )
+        #: The attribute of the module that holds the bridge; ``None`` looks at ``model`` and the module itself.
+        self.bridge_attribute = bridge_attribute
         self._view_cfg = dict(model_view_cfg or {})
         self._view_name = model_view if isinstance(model_view, str) else None
         self._built_view: ModelView | None = None
@@ -64,6 +80,7 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
             named = TLNamesModelView if use_tl_names else CanonicalModelView if model_view is None else model_view
             self._built_view = _built(_view_class(named), self, self._view_cfg)
         self._mapping_is_built = False
+        self._namings = BridgeNamings()
         self.exec_ft_phase = partial(StrategyAdapter.base_ft_phase, translation_func=self.logical_param_translation)
 
     @property
@@ -91,16 +108,13 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
             fts_parent: The :class:`~phasewire.app.FinetuningScheduler` that drives this adapter.
 
         Raises:
-            AdapterError: The view is given by name and cannot be found, loaded or built; or it is one of
-                TransformerLens names, and the Trainer is about to fit.
+            AdapterError: The view is given by name and cannot be found, loaded or built.
         """
         super().connect(fts_parent)
         if self._view_name is not None:
             view_class = fts_parent.find_model_view(self._view_name, where=_WHERE)
             self._built_view = _built(view_class, self, self._view_cfg)
         self._mapping_is_built = False
-        if isinstance(self._built_view, TLNamesModelView) and self.trainer.state.fn == TrainerFn.FITTING:
-            self._built_view.build_param_mapping()
 
     def get_named_params_for_schedule_validation(self) -> dict[str, Parameter]:
         """Give the names of the view.
@@ -132,8 +146,29 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
 
         Raises:
             ScheduleError: The schedule does not fit the module.
+            AdapterError: There is no bridge where ``bridge_attribute`` says.
         """
-        return self.model_view.validate_schedule()
+        found = self.model_view.validate_schedule()
+        self._report_joint_projections()
+        return found
+
+    def _report_joint_projections(self) -> None:
+        """Say which parameters are thawed in vain; the view of TransformerLens names thaws none of them."""
+        bridge = bridge_on(self.pl_module, self.bridge_attribute)
+        if bridge is None:
+            if self.bridge_attribute is not None:
+                find_bridge(self.pl_module, self.bridge_attribute)  # the user says that there is one, so it tells why
+            return
+        joint = joint_projections(self.pl_module, bridge)
+        for depth, phase in self.fts_handle.ft_schedule.items():
+            vain = [name for name in self.fts_optim_inspect(list(phase["params"])) if name in joint]
+            if vain:
+                rank_zero.info(
+                    f"Phase {depth} thaws joint projections that no forward pass uses, such as {vain[0]!r}. They get "
+                    "no gradient: the bridge computes with the parts they were split into. Plain 'ddp' refuses that; "
+                    "leave them out, or use the strategy 'ddp_find_unused_parameters_true'."
+                )
+                return
 
     def fts_optim_transform(self, orig_pl: list[str], inspect_only: bool = False) -> list[str]:
         """Translate names of the view to names of the module.
@@ -157,6 +192,15 @@ class TransformerBridgeStrategyAdapter(StrategyAdapter):
             Names as they would stand in a schedule.
         """
         return self.model_view.transform_from_canonical(param_names)
+
+    def checkpoint_renamings(self) -> Mapping[str, Naming]:
+        """Give the names of what is behind a bridge.
+
+        Returns:
+            ``"tl"``, the names of TransformerLens, and ``"hf"``, those of the Hugging Face model; none where the module
+            has no bridge.
+        """
+        return self._namings.of(self.pl_module, self.bridge_attribute, wanted=self.names_on_disk)
 
 
 def _view_class(named: object) -> type[ModelView]:

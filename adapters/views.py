@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from phasewire.adapters.errors import AdapterError
+from phasewire.adapters.sharding import class_name
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
     from phasewire.adapters.base import StrategyAdapter
 
-__all__ = ["CanonicalModelView", "ModelView", "TLNamesModelView"]
+__all__ = ["CanonicalModelView", "ModelView"]
 
 
 class ModelView(ABC):
@@ -84,7 +84,7 @@ class ModelView(ABC):
             ScheduleError: The file cannot be written.
         """
         handle = self.adapter.fts_handle
-        name = f"{type(self.adapter.pl_module).__name__}_ft_schedule.yaml"
+        name = f"{class_name(self.adapter.pl_module)}_ft_schedule.yaml"
         return handle.save_schedule(name, handle.default_schedule(list(self.get_named_params())), dump_loc)
 
     def validate_schedule(self) -> tuple[int, int]:
@@ -135,59 +135,3 @@ class CanonicalModelView(ModelView):
             The same names in the same order.
         """
         return names
-
-
-class TLNamesModelView(ModelView):
-    """TransformerLens names, such as ``blocks.9.attn.W_Q``. In release 0.1.0 it takes its options and names nothing.
-
-    Args:
-        adapter: The adapter that asks.
-        implicit_ln_thaw: Thaw the layer norms, which TransformerLens names leave out, with the block they belong to.
-    """
-
-    def __init__(self, adapter: StrategyAdapter, implicit_ln_thaw: bool = True) -> None:
-        super().__init__(adapter)
-        self.implicit_ln_thaw = implicit_ln_thaw
-
-    def build_param_mapping(self) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            AdapterError: Always.
-        """
-        raise AdapterError(
-            "Schedules in TransformerLens names are not in this release of Phasewire (0.1.0).",
-            where="strategy_adapter_cfg",
-            remedy="Leave use_tl_names and model_view out, and write the schedule in the names of named_parameters().",
-        )
-
-    def get_named_params(self) -> dict[str, Parameter]:
-        """Refuse, as :meth:`build_param_mapping` does.
-
-        Raises:
-            AdapterError: Always.
-        """
-        self.build_param_mapping()
-
-    def transform_to_canonical(self, names: list[str], inspect_only: bool = False) -> list[str]:
-        """Refuse, as :meth:`build_param_mapping` does.
-
-        Args:
-            names: Names of TransformerLens.
-            inspect_only: Without effect.
-
-        Raises:
-            AdapterError: Always.
-        """
-        self.build_param_mapping()
-
-    def transform_from_canonical(self, names: list[str]) -> list[str]:
-        """Refuse, as :meth:`build_param_mapping` does.
-
-        Args:
-            names: Names of the module.
-
-        Raises:
-            AdapterError: Always.
-        """
-        self.build_param_mapping()

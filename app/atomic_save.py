@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -20,7 +21,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
-__all__ = ["AtomicCheckpointIO", "is_local", "replace_link", "saving_atomically"]
+__all__ = ["AtomicCheckpointIO", "draft_of", "is_local", "replace_link", "saving_atomically"]
 
 _DRAFT_SUFFIX: Final = ".phasewire-draft"
 
@@ -46,9 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, os.fspath(path), storage_options)
             return
         target = Path(path).expanduser()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
-        with _draft_of(target) as draft:
+        with draft_of(target) as draft:
             torch.save(checkpoint, draft)
 
 
@@ -104,7 +103,19 @@ def replace_link(link: Path, target: Path) -> None:
 
 
 @contextmanager
-def _draft_of(target: Path) -> Iterator[IO[bytes]]:
+def draft_of(target: Path) -> Iterator[BufferedWriter]:
+    """Write a file beside its place, make sure it is on the disk, and only then rename it.
+
+    What a process left behind that was killed while it wrote this file is removed.
+
+    Args:
+        target: The file; its folder is made when it is missing.
+
+    Yields:
+        The file to write to. If the block fails, nothing of it stays.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
     path = _draft_path(target)
     try:
         with path.open("xb") as file:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from phasewire.adapters.base import StrategyAdapter
+from phasewire.adapters.checkpoint_names import RECORD_KEY, check_names_on_disk, written_namings
 from phasewire.adapters.errors import CheckpointError, PhasewireError
 
-__all__ = ["CHECKPOINT_KEY", "FORMAT_VERSION", "SCHEDULER_STATE_KEY", "CheckpointTranslator"]
+__all__ = ["CHECKPOINT_KEY", "FORMAT_VERSION", "SCHEDULER_STATE_KEY", "CheckpointTranslator", "refuse_newer_format"]
 
 #: The key under which a checkpoint records how it was written.
-CHECKPOINT_KEY: Final = "phasewire"
+CHECKPOINT_KEY: Final = RECORD_KEY
 #: The key of the callback's own state among a checkpoint's callbacks.
 SCHEDULER_STATE_KEY: Final = "phasewire.FinetuningScheduler"
 #: The version of what Phasewire writes into checkpoints.
@@ -54,17 +55,49 @@ class CheckpointTranslator:
         return state
 
     def sign(self, checkpoint: Checkpoint, adapter: StrategyAdapter) -> None:
-        """Record in a checkpoint which names its state dict uses, and which adapter wrote it.
+        """Record in a checkpoint which names its state dict uses, which others there are, and which adapter wrote it.
 
         Args:
             checkpoint: The checkpoint about to be written; the record is added to it.
             adapter: The connected adapter.
+
+        Raises:
+            CheckpointError: A naming of the adapter does not work for the module.
         """
         checkpoint[CHECKPOINT_KEY] = {
             "format": FORMAT_VERSION,
-            "parameter_names": adapter.checkpoint_names,
+            "parameter_names": adapter.names_on_disk,
             "adapter": f"{type(adapter).__module__}:{type(adapter).__qualname__}",
+            **self.namings(adapter),
         }
+
+    def check(self, adapter: StrategyAdapter) -> None:
+        """Make sure, before anything is trained or read, that the adapter has the names that it is to store.
+
+        Args:
+            adapter: The connected adapter.
+
+        Raises:
+            AdapterError: It has not.
+            CheckpointError: The adapter failed.
+        """
+        with _stopping_at_failure(adapter, "checkpoint_renamings", None, remedy="Nothing was trained or restored."):
+            check_names_on_disk(adapter)
+
+    def namings(self, adapter: StrategyAdapter) -> dict[str, Any]:
+        """Give what a checkpoint records of the adapter's namings, for the module as it is.
+
+        Args:
+            adapter: The connected adapter.
+
+        Returns:
+            Plain values; empty if it has none.
+
+        Raises:
+            CheckpointError: A naming does not work for the module, or the adapter failed.
+        """
+        with _stopping_at_failure(adapter, "checkpoint_renamings", None, remedy="No checkpoint was written."):
+            return written_namings(adapter)
 
     def translate(
         self, checkpoint: Checkpoint, adapter: StrategyAdapter, path: str | os.PathLike[str], *, resuming: bool
@@ -83,7 +116,7 @@ class CheckpointTranslator:
         Raises:
             CheckpointError: It was written by another package or a newer Phasewire, or the adapter failed.
         """
-        _refuse_newer_format(checkpoint, path)
+        refuse_newer_format(checkpoint, path)
         if resuming:
             _require_scheduler_state(checkpoint, path)
         with _stopping_at_failure(adapter, "before_restore_model", path):
@@ -130,6 +163,10 @@ def _stopping_at_failure(
 ) -> Iterator[None]:
     try:
         yield
+    except CheckpointError as error:
+        if error.where is not None or path is None:
+            raise
+        raise CheckpointError(error.problem, where=str(path), remedy=error.remedy) from error.__cause__ or error
     except PhasewireError:
         raise
     except Exception as error:
@@ -142,7 +179,17 @@ def _stopping_at_failure(
         ) from error
 
 
-def _refuse_newer_format(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+# Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
+def refuse_newer_format(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Refuse a checkpoint whose record this release cannot read.
+
+    Args:
+        checkpoint: The whole checkpoint.
+        path: Where it was read, for messages.
+
+    Raises:
+        CheckpointError: A newer release wrote it, or the record is none.
+    """
     record = checkpoint.get(CHECKPOINT_KEY)
     if record is None:
         return

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
 
 from phasewire.adapters.errors import ConfigError, PhasewireError, did_you_mean
 from phasewire.app.config_file import Locate, key_path
@@ -25,6 +26,7 @@ __all__ = [
     "instantiate",
     "is_class_spec",
     "resolve",
+    "with_classes",
 ]
 
 _SPEC_KEYS: Final = ("class_path", "init_args")
@@ -196,6 +198,53 @@ def check_arguments(
         )
 
 
+def with_classes(
+    factory: Callable[..., object],
+    given: Mapping[str, object],
+    *,
+    keys: Sequence[str | int] = (),
+    locate: Locate = key_path,
+) -> dict[str, object]:
+    """Put the class in place of its path, where a signature takes a class and no text: YAML can name one only so.
+
+    Args:
+        factory: What would be called; one that has no signature that Python can tell keeps its arguments.
+        given: The arguments by name.
+        keys: The keys that lead to the arguments, for messages.
+        locate: Tells the place of a value, for messages.
+
+    Returns:
+        The arguments.
+
+    Raises:
+        ConfigError: A path does not import, or names no class.
+    """
+    try:
+        parameters = _signature(factory).parameters
+    except (TypeError, ValueError):
+        return dict(given)
+    return {
+        name: _named_class(value, locate((*keys, name)) or None)
+        if isinstance(value, str) and name in parameters and _takes_class(parameters[name].annotation)
+        else value
+        for name, value in given.items()
+    }
+
+
+def _takes_class(annotation: Any) -> bool:  # noqa: ANN401  # an annotation is whatever its author wrote
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return str not in choices and any(type in (choice, get_origin(choice)) for choice in choices)
+
+
+def _named_class(path: str, where: str | None) -> object:
+    found = import_attribute(path, where=where)
+    if not isinstance(found, type):
+        raise ConfigError(
+            f"{path} is a {type(found).__name__}, and a class is expected.", where=where, remedy="Name a class."
+        )
+    return found
+
+
 def _signature(factory: Callable[..., object]) -> inspect.Signature:
     try:
         return inspect.signature(factory, eval_str=True)
@@ -228,6 +277,7 @@ def _resolve_spec(spec: Mapping[Any, Any], keys: Sequence[str | int], locate: Lo
             where=locate(at_class) or None,
             remedy="Name a class.",
         )
+    arguments = with_classes(factory, arguments, keys=at_arguments, locate=locate)
     check_arguments(factory, class_path, arguments, keys=at_arguments, locate=locate)
     inner = {name: resolve(item, keys=(*at_arguments, name), locate=locate) for name, item in arguments.items()}
     return _Resolved(class_path, factory, inner, locate(keys))

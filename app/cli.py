@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from phasewire.app.commands.adapters import adapters_app
+from phasewire.app.commands.checkpoint import checkpoint_app
 from phasewire.app.commands.config import config_app
 from phasewire.app.commands.demo import demo
 from phasewire.app.commands.fit import fit
@@ -34,6 +35,7 @@ app.command()(demo)
 app.command()(plan)
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(adapters_app, name="adapters")
+app.add_typer(checkpoint_app, name="checkpoint")
 app.add_typer(config_app, name="config")
 
 

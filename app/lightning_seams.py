@@ -1,8 +1,7 @@
 """Every place where Phasewire touches a private name of Lightning or torch, for lightning 2.6.6 and torch 2.13.0.
 
 Each function says which private name it uses and why no public one serves. ``tests/app/test_lightning_seams.py`` fails
-when one of them changes; ``tests/app/test_seam_call_order.py`` records the order in which Lightning calls the methods
-that :class:`StrategySeam` shadows.
+when one of them changes.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
@@ -23,14 +22,12 @@ from phasewire.adapters.sharding import reshard
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.pytorch.strategies import Strategy
     from torch.nn.parallel import DistributedDataParallel
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = [
     "CommunicationHook",
-    "StrategySeam",
     "begin_epoch_anew",
     "begin_static_graph_anew",
     "callbacks_of",
@@ -58,79 +55,10 @@ __all__ = [
     "validation_follows",
 ]
 
-P = ParamSpec("P")
-R = TypeVar("R")
 C = TypeVar("C", bound="ModelCheckpoint")
 
 #: A communication hook of DistributedDataParallel, and the state that it is called with.
 CommunicationHook = tuple[Callable[..., Any], object]  # Any: hooks take a state of their own class
-
-
-class StrategySeam:
-    """Shadows methods of one strategy instance until the strategy is torn down.
-
-    Lightning calls these methods on the instance, on every path on which a checkpoint is written or read while a
-    Trainer runs, and calls ``setup`` once the module is complete (after its ``setup`` and ``configure_model``) and
-    before it is wrapped and optimizers are made. ``teardown`` is the one method that Lightning also calls after an
-    exception, so the methods are put back there; ``on_fit_end`` and the callbacks' ``teardown`` come later.
-
-    Seams and shadows of other tools may be stacked on one strategy; each takes off its own.
-
-    Args:
-        strategy: The strategy of the running Trainer.
-        replacements: Name of a method of the strategy, other than ``teardown``, to what is called instead.
-
-    Raises:
-        AttributeError: The strategy has no method of that name.
-    """
-
-    # Any: the replaced methods have different signatures and results.
-    def __init__(self, strategy: Strategy, replacements: Mapping[str, Callable[..., Any]]) -> None:
-        self.strategy = strategy
-        self.setup: Callable[..., Any] = strategy.setup
-        self.save_checkpoint: Callable[..., Any] = strategy.save_checkpoint
-        self.remove_checkpoint: Callable[..., Any] = strategy.remove_checkpoint
-        self.load_checkpoint: Callable[..., Any] = strategy.load_checkpoint
-        self.load_model_state_dict: Callable[..., Any] = strategy.load_model_state_dict
-        self.lightning_module_state_dict: Callable[..., Any] = strategy.lightning_module_state_dict
-        self._teardown = strategy.teardown
-        self._removed = False
-        self._shadows = {name: self._shadow(name, replacement) for name, replacement in replacements.items()}
-        self._shadows["teardown"] = self._tear_down
-        attributes = vars(strategy)
-        self._shadowed_before = {name: attributes[name] for name in self._shadows if name in attributes}
-        attributes.update(self._shadows)
-
-    @property
-    def is_removed(self) -> bool:
-        """Whether the strategy has its own methods again."""
-        return self._removed
-
-    def remove(self) -> None:
-        """Put back what was there before; does nothing the second time."""
-        self._removed = True
-        attributes = vars(self.strategy)
-        for name, shadow in self._shadows.items():
-            # What another tool has put over ours since is that tool's to take off.
-            if attributes.get(name) is not shadow:
-                continue
-            del attributes[name]
-            if name in self._shadowed_before:
-                attributes[name] = self._shadowed_before[name]
-
-    def _shadow(self, name: str, replacement: Callable[P, R]) -> Callable[P, R]:
-        original: Callable[P, R] = getattr(self.strategy, name)
-
-        # A tool that took this shadow for the strategy's own method may put it back when the run is over.
-        def shadow(*args: P.args, **kwargs: P.kwargs) -> R:
-            return (original if self._removed else replacement)(*args, **kwargs)
-
-        return shadow
-
-    def _tear_down(self) -> None:
-        # Removed first, so that stacked shadows come off in the reverse of the order they were put on.
-        self.remove()
-        self._teardown()
 
 
 def strategy_flag(trainer: pl.Trainer) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,19 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.name_rules import NameRules
 from phasewire.app.class_path import BuildError
 from phasewire.app.criteria_settings import EARLY_STOPPING, EPOCHS, criteria_of
+from phasewire.app.model_views import ModelViews
+from phasewire.app.planned_fit import PlannedFit
 from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.model import Schedule
-from phasewire.app.schedule.validate import ResolvedPhase, ScheduleValidator, shared_parameter_names
+from phasewire.app.schedule.validate import ResolvedPhase, ResolvedSchedule, ScheduleValidator, shared_parameter_names
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.settings import SchedulerSettings
 
 __all__ = ["Plan", "PlannedPhase", "build_model", "plan_schedule"]
@@ -128,6 +132,8 @@ def plan_schedule(
     validator: ScheduleValidator,
     *,
     max_epochs: int | None = None,
+    adapter: StrategyAdapter | None = None,
+    model_views: ModelViews | None = None,
 ) -> Plan:
     """Work out what a schedule would do to a model.
 
@@ -138,34 +144,50 @@ def plan_schedule(
             ``transition_criteria`` matter here. No criterion is imported.
         validator: Checks the schedule against the model.
         max_epochs: That of the Trainer; ``None`` when it is not known, -1 when there is no limit.
+        adapter: The adapter whose names the schedule is written in; ``None`` for the model's own.
+        model_views: Finds the view that the adapter names.
 
     Returns:
         The plan.
 
     Raises:
         ScheduleError: The schedule does not fit the model.
+        AdapterError: The adapter gives no names; it is a :class:`~phasewire.app.planned_fit.NeedsFitError` where it
+            would in a fit.
     """
     named_parameters = dict(model.named_parameters())
     ends = _Ends.by(settings)
-    resolved = validator.validate(
-        generate_default(list(named_parameters)) if schedule is None else schedule,
-        named_parameters,
-        base_max_lr=settings.base_max_lr,
-        epoch_transitions_only=not ends.others,
-        epochs_end_phases=ends.epochs,
-        max_epochs=max_epochs,
-        shared_names=shared_parameter_names(model),
-    )
+
+    def validate(given: Schedule, named: Mapping[str, nn.Parameter], rules: NameRules) -> ResolvedSchedule:
+        return validator.validate(
+            given,
+            named,
+            base_max_lr=settings.base_max_lr,
+            epoch_transitions_only=not ends.others,
+            epochs_end_phases=ends.epochs,
+            max_epochs=max_epochs,
+            rules=rules,
+        )
+
+    own_names: Callable[[Sequence[str]], Sequence[str]]
+    if adapter is None:
+        given = generate_default(list(named_parameters)) if schedule is None else schedule
+        resolved = validate(given, named_parameters, NameRules(shared_parameter_names(model)))
+        own_names = tuple
+    else:
+        fit = PlannedFit(adapter, model, validate, model_views or ModelViews(), settings.base_max_lr)
+        resolved, own_names = fit.resolve(schedule), fit.own_names
     last = resolved.final_depth if settings.max_depth == -1 else min(settings.max_depth, resolved.final_depth)
     thawed = 0
     planned = []
     for depth, phase in enumerate(resolved.phases[: last + 1]):
-        parameters = _elements(named_parameters[name] for name in phase.params)
+        names = own_names(phase.params)
+        parameters = _elements(named_parameters[name] for name in names)
         thawed += parameters
         planned.append(
             PlannedPhase(
                 depth=depth,
-                names=len(phase.params),
+                names=len(names),
                 parameters=parameters,
                 thawed=thawed,
                 lr=phase.lr,

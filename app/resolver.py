@@ -101,11 +101,43 @@ class AdapterResolver:
         """
         if not custom_strategy_adapters:
             return _default_record(strategy, allow_untested=allow_untested)
-        key, reference = _mapped(custom_strategy_adapters, strategy, flag)
+        key, reference = _mapped(custom_strategy_adapters, type(strategy), flag)
         where = f"{_SETTING}[{key!r}]"
         record = self.record_of(reference, where=where)
         _check_suits(record.load(where=where), strategy, where)
         return record
+
+    def planned(
+        self,
+        custom_strategy_adapters: Mapping[str, str | type[StrategyAdapter]],
+        *,
+        strategy: object = _CATCH_ALL,
+        devices: object = _CATCH_ALL,
+    ) -> AdapterRecord | None:
+        """Tell which adapter a mapping gives for a strategy that does not run. Nothing is imported.
+
+        Args:
+            custom_strategy_adapters: As for :meth:`resolve`.
+            strategy: ``Trainer(strategy=...)``; ``"auto"`` is taken to be what Lightning chooses on a CPU.
+            devices: ``Trainer(devices=...)``.
+
+        Returns:
+            The record; ``None`` where that is known only when the strategy runs: it is an object, or ``"auto"`` and not
+            mapped.
+
+        Raises:
+            AdapterNotFoundError: The mapping has no key for the strategy, or names an adapter that is not installed.
+            AdapterError: The mapping is malformed.
+        """
+        if not isinstance(strategy, str):
+            return None
+        kind: type[Strategy] = DDPStrategy if _are_several(devices) else SingleDeviceStrategy
+        if strategy in StrategyRegistry:
+            kind = StrategyRegistry[strategy]["strategy"]
+        elif not _by_folded_key(custom_strategy_adapters).keys() & {strategy.lower(), *_lookup_names(kind, None)}:
+            return None
+        key, reference = _mapped(custom_strategy_adapters, kind, strategy)
+        return self.record_of(reference, where=f"{_SETTING}[{key!r}]")
 
     def record_of(self, reference: object, *, where: str) -> AdapterRecord:
         """Tell which adapter a reference means. Nothing is imported.
@@ -171,7 +203,15 @@ def _default_record(strategy: Strategy, *, allow_untested: bool) -> AdapterRecor
     return native_record("base", _BASE_ADAPTER)
 
 
-def _mapped(mapping: Mapping[str, object], strategy: Strategy, flag: str | None) -> tuple[str, object]:
+def _are_several(devices: object) -> bool:
+    if isinstance(devices, str) and devices.isdecimal():
+        devices = int(devices)
+    if isinstance(devices, (list, tuple)):
+        return len(devices) > 1
+    return isinstance(devices, int) and devices > 1
+
+
+def _mapped(mapping: Mapping[str, object], strategy: type[Strategy], flag: str | None) -> tuple[str, object]:
     by_folded_key = _by_folded_key(mapping)
     names = list(_lookup_names(strategy, flag))
     for name in names:
@@ -183,7 +223,7 @@ def _mapped(mapping: Mapping[str, object], strategy: Strategy, flag: str | None)
     keys = [key for key, _ in by_folded_key.values()]
     near = next(filter(None, (did_you_mean(key, running) for key in keys if key.lower() not in _known_names())), "")
     raise AdapterNotFoundError(
-        f"No adapter is mapped to the running strategy {type(strategy).__name__}, which goes by {shown}; mapped are "
+        f"No adapter is mapped to the running strategy {strategy.__name__}, which goes by {shown}; mapped are "
         f"{', '.join(map(repr, keys))}. {near}".rstrip(),
         where=_SETTING,
         remedy=f"Map one of these names, or {_CATCH_ALL!r}, which takes every strategy.",
@@ -210,11 +250,11 @@ def _by_folded_key(mapping: Mapping[str, object]) -> dict[str, tuple[str, object
     return by_folded_key
 
 
-def _lookup_names(strategy: Strategy, flag: str | None) -> Iterator[str]:
+def _lookup_names(strategy: type[Strategy], flag: str | None) -> Iterator[str]:
     """Give the lowercased names a strategy is looked up by, most specific first; some may come twice."""
     if flag is not None and flag.lower() != _CATCH_ALL:
         yield flag.lower()
-    for kind in type(strategy).__mro__:
+    for kind in strategy.__mro__:
         declared = vars(kind).get("strategy_name")
         registered = [name for name in StrategyRegistry if StrategyRegistry[name]["strategy"] is kind]
         if isinstance(declared, str):

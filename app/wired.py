@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+    from phasewire.app.checkpoint import CheckpointTranslator
     from phasewire.app.discovery import DiscoveryService
+    from phasewire.app.model_views import ModelViews
     from phasewire.app.resolver import AdapterResolver
     from phasewire.app.schedule.validate import ScheduleValidator
     from phasewire.app.schedule_generators import ScheduleGenerators
@@ -44,6 +46,12 @@ class Wired(Protocol):
 
     def resolver(self) -> AdapterResolver:
         """Make what chooses the adapter."""
+
+    def model_views(self) -> ModelViews:
+        """Make what finds model views."""
+
+    def translator(self) -> CheckpointTranslator:
+        """Make what passes checkpoints through an adapter."""
 
     def schedule_generators(self) -> ScheduleGenerators:
         """Make what finds schedule generators."""

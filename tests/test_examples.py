@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -47,3 +48,20 @@ def test_the_example_of_two_processes_prints_equal_ranks_and_what_the_peer_gives
         (str(phase), "0.0e+00") for phase in range(3)
     ]
     assert float(re.findall(r"ranks (.*)", peers)[-1]) > 0
+
+
+def test_the_bridge_example_lowers_the_loss_from_phase_to_phase(examples: Path, empty_dir: Path) -> None:
+    command = [sys.executable, "-W", "ignore", examples / "bridge_finetune.py"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=empty_dir)
+    line = r"^Phase (\d): best loss (\S+), (\S+) numbers trained, new are (\S+), "
+    phases = re.findall(line, finished.stdout, re.MULTILINE)
+    assert [(phase, name) for phase, _, _, name in phases] == [
+        ("0", "unembed.W_U"),
+        ("1", "blocks.1.mlp.W_in"),
+        ("2", "blocks.1.attn.b_Q"),
+    ]
+    losses = [float(loss) for _, loss, _, _ in phases]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0] < math.log(256)  # what a model that knows nothing of the text comes to
+    trained = [int(numbers.replace(",", "")) for _, _, numbers, _ in phases]
+    assert trained == sorted(set(trained))

@@ -86,7 +86,7 @@ class TellsItsCheckpointNames(Rule):
 
     def check(self, subject: Subject) -> None:
         """Compare the keys."""
-        told: object = subject.connected.checkpoint_names
+        told: object = subject.connected.names_on_disk
         remedy = 'Write checkpoint_names = "a word of yours" on the class, or keep the module\'s names.'
         if not isinstance(told, str):
             raise self.broken(f"It is {told!r}.", remedy)

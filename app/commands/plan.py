@@ -12,6 +12,8 @@ from phasewire.app.commands.reporting import echo_warning, stdout_console
 from phasewire.app.commands.wiring import ConfigFiles, InitArgs, OnCpu, container_from, model_from_text
 
 if TYPE_CHECKING:
+    from phasewire.adapters.base import StrategyAdapter
+    from phasewire.app.plan import Plan
     from phasewire.app.wired import Wired
 
 __all__ = ["plan"]
@@ -36,28 +38,39 @@ def plan(
 ) -> None:
     """Show the phases of a schedule: parameters, share of the model, learning rate, and when each moves on.
 
-    The model is built without storage for its parameters, so a large one costs nothing. Nothing is trained.
+    The model is built without storage for its parameters, so a large one costs nothing. Nothing is trained. With an
+    adapter in --config the schedule is in its names; a TransformerBridge, which reads weights, needs --on-cpu.
 
     Example: `phasewire plan my_project.models.Classifier --init-args '{width: 64}' --schedule my.yaml`
 
     Example: `phasewire plan --config config.yaml`
     """
     from phasewire.app.plan import build_model, plan_schedule
+    from phasewire.app.planned_fit import NeedsFitError
     from phasewire.app.schedule.files import load_schedule
 
     container = container_from(config)
     settings = container.settings()
     source = settings.scheduler.ft_schedule if schedule is None else schedule
     loaded = None if source is None else load_schedule(source)
-    if settings.scheduler.custom_strategy_adapters:
-        echo_warning(
-            "Adapters are chosen when the strategy runs, so the plan uses the module's own parameter names; a schedule "
-            "in the names of an adapter cannot be planned."
-        )
     built = build_model(_model_builder(model, init_args, container), on_meta=not on_cpu)
-    result = plan_schedule(
-        built, loaded, settings.scheduler, container.validator(), max_epochs=settings.trainer.get("max_epochs")
-    )
+
+    def planned(adapter: StrategyAdapter | None) -> Plan:
+        return plan_schedule(
+            built,
+            loaded,
+            settings.scheduler,
+            container.validator(),
+            max_epochs=settings.trainer.get("max_epochs"),
+            adapter=adapter,
+            model_views=container.model_views(),
+        )
+
+    try:
+        result = planned(_adapter_of(container))
+    except NeedsFitError as error:
+        echo_warning(f"{error} The plan uses the module's own parameter names.")
+        result = planned(None)
     stdout_console().print(result.table())
     if loaded is None:
         typer.echo("No schedule was given: this is the one that would be generated.")
@@ -65,6 +78,23 @@ def plan(
         typer.echo(f"max_depth leaves out the last {result.untrained_phases} phases of the schedule.")
     for warning in result.warnings:
         echo_warning(warning)
+
+
+def _adapter_of(container: Wired) -> StrategyAdapter | None:
+    """Build the adapter that the configuration maps to its strategy, if it maps any."""
+    settings = container.settings()
+    mapping = settings.scheduler.custom_strategy_adapters
+    if not mapping:
+        return None
+    strategy, devices = (settings.trainer.get(key, "auto") for key in ("strategy", "devices"))
+    record = container.resolver().planned(mapping, strategy=strategy, devices=devices)
+    if record is None:
+        echo_warning(
+            f"Which adapter the strategy {strategy!r} gets is known when it runs. The plan uses the module's own "
+            "parameter names."
+        )
+        return None
+    return record(**(settings.scheduler.strategy_adapter_cfg or {}))
 
 
 def _model_builder(model: str | None, init_args: str | None, container: Wired) -> Callable[[], object]:

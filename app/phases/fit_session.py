@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
+from phasewire.adapters.name_rules import NameRules
+from phasewire.adapters.sharding import class_name
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
@@ -145,8 +147,12 @@ class FitSession:
                 raise
             raise several_optimizers(trainer.lightning_module) from error
 
-    def validate_schedule(self) -> tuple[int, int]:
+    def validate_schedule(self, rules: NameRules | None = None) -> tuple[int, int]:
         """Resolve the schedule against the names that the adapter gives.
+
+        Args:
+            rules: What else holds for these names; without, that tied parameters have the second names that the module
+                gives them.
 
         Returns:
             The deepest phase, and the highest ``max_transition_epoch``.
@@ -165,7 +171,7 @@ class FitSession:
             epoch_transitions_only=self._criteria.are_all(EpochCriterion),
             epochs_end_phases=self._criteria.uses(EpochCriterion),
             max_epochs=self._trainer.max_epochs,
-            shared_names=shared_parameter_names(self._trainer.lightning_module),
+            rules=rules or NameRules(shared_parameter_names(self._trainer.lightning_module)),
         )
         self.plain_schedule = self._resolved.to_dict()
         return self._resolved.final_depth, self._resolved.highest_transition_epoch
@@ -226,7 +232,7 @@ class FitSession:
             where="schedule_generator",
             options_where="schedule_generator_cfg",
         )
-        name = f"{type(module).__name__}_ft_schedule.yaml"
+        name = f"{class_name(module)}_ft_schedule.yaml"
         return self._adapter.fts_handle.save_schedule(name, schedule.to_dict(), folder)
 
     # -- training ------------------------------------------------------------------------------------------------

@@ -37,10 +37,10 @@ def refuse_conflicting(trainer: pl.Trainer, adapter: StrategyAdapter) -> None:
                 where=_CALLBACKS,
                 remedy=f"Remove {name}, and give what it should thaw a phase of its own in the schedule.",
             )
-        if isinstance(callback, WeightAveraging) and adapter.checkpoint_names != "module":
+        if isinstance(callback, WeightAveraging) and adapter.names_on_disk != "module":
             raise ConfigError(
                 f"{name} saves the averaged weights under the module's own names, and {type(adapter).__name__} saves "
-                f"checkpoints under others ({adapter.checkpoint_names!r}), so neither could be read again.",
+                f"checkpoints under others ({adapter.names_on_disk!r}), so neither could be read again.",
                 where=_CALLBACKS,
                 remedy=f"Remove {name}, or use an adapter that saves under the module's own names.",
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, ScheduleError
+from phasewire.adapters.sharding import class_name
 from phasewire.app.lightning_seams import is_dry_run
 from phasewire.app.schedule.files import NotPlainError, load_schedule, save_schedule
 
@@ -61,7 +62,7 @@ def generate_schedule_file(trainer: pl.Trainer, generate: Generate, folder: str)
         return None
     if path is None:
         return None
-    rank_zero.info(f"The schedule for {type(trainer.lightning_module).__name__} was written to {os.fspath(path)}.")
+    rank_zero.info(f"The schedule for {class_name(trainer.lightning_module)} was written to {os.fspath(path)}.")
     return Path(path)
 
 
@@ -142,7 +143,7 @@ def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: s
         ScheduleError: The file cannot be written.
     """
     try:
-        return save_schedule(schedule, Path(folder) / f"{type(module).__name__}_ft_schedule.yaml")
+        return save_schedule(schedule, Path(folder) / f"{class_name(module)}_ft_schedule.yaml")
     except NotPlainError as error:
         rank_zero.info(f"No copy of the schedule was kept. {error}")
         return None

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
 
     from phasewire.adapters.base import StrategyAdapter
+    from phasewire.adapters.name_rules import NameRules
     from phasewire.adapters.scheduler_handle import CheckpointIO
     from phasewire.adapters.views import ModelView
-    from phasewire.app.lightning_seams import StrategySeam
     from phasewire.app.phases.runner import PhaseRunner
+    from phasewire.app.strategy_seam import StrategySeam
 
 __all__ = ["FinetuningScheduler"]
 
@@ -290,9 +291,9 @@ class FinetuningScheduler(Callback):
         """Look a model view up, under the rules of trust."""
         return self._model_views.record_of(reference, where=where).load(where=where)
 
-    def validate_schedule(self) -> tuple[int, int]:
+    def validate_schedule(self, rules: NameRules | None = None) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives."""
-        return self._session().validate_schedule()
+        return self._session().validate_schedule(rules)
 
     def begin_phase_zero(self) -> None:
         """Thaw the parameters of phase 0."""

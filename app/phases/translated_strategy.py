@@ -16,9 +16,9 @@ from phasewire.adapters.lightning_seams import saves_model_parallel_shards
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
-from phasewire.app.lightning_seams import StrategySeam
 from phasewire.app.phases.mapped_checkpoint import can_be_mapped, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
+from phasewire.app.strategy_seam import StrategySeam
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,11 @@ def translate_checkpoints_of(
 
     Returns:
         The seam, with the strategy's own methods.
+
+    Raises:
+        AdapterError: The adapter has no names of the kind that it is to store.
     """
+    translator.check(adapter)
     parallel = _parallel_checkpoints(strategy)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
@@ -63,6 +67,7 @@ def translate_checkpoints_of(
         if set_up_fit is None:
             seam.setup(trainer)
         else:
+            translator.namings(adapter)  # which fails now, and not when the first checkpoint is written
             set_up_fit(trainer, seam.setup)
 
     def load_checkpoint(checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def checkpoint_adapter(adapter: StrategyAdapter, *, shards: bool) -> StrategyAda
     Returns:
         The adapter, or one that leaves names as they are.
     """
-    if not shards or adapter.checkpoint_names == StrategyAdapter.checkpoint_names:
+    if not shards or adapter.names_on_disk == StrategyAdapter.checkpoint_names:
         return adapter
     plain = StrategyAdapter()
     plain.connect(adapter.fts_handle)

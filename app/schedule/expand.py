@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from phasewire.app.schedule.patterns import PatternMatcher
 from phasewire.app.schedule.problems import joined
 
 if TYPE_CHECKING:
+    from phasewire.adapters.name_rules import NameRules
     from phasewire.app.schedule.model import Phase, Schedule
     from phasewire.app.schedule.places import Places
 
@@ -30,14 +31,14 @@ class Expansion:
 
 # object: only the names matter.
 def expand_params(
-    schedule: Schedule, named_params: Mapping[str, object], shared_names: Mapping[str, str], places: Places
+    schedule: Schedule, named_params: Mapping[str, object], rules: NameRules, places: Places
 ) -> Expansion:
     """Find the parameters of every phase.
 
     Args:
         schedule: The schedule; its phases are numbered from 0 without gaps.
         named_params: The parameters by name, in registration order.
-        shared_names: Second name of a tied parameter to the name it is registered under.
+        rules: What else holds for the names.
         places: Where things stand.
 
     Returns:
@@ -46,7 +47,22 @@ def expand_params(
     Raises:
         ScheduleError: A pattern cannot be used or takes nothing, two phases take one parameter, or phase 0 takes none.
     """
-    return _Expander(PatternMatcher(named_params, shared_names), places).expand(schedule)
+    matcher = PatternMatcher(named_params, rules.second_names, rules.refused)
+    expansion = _Expander(matcher, places).expand(schedule)
+    return replace(expansion, params=_with_those_along(expansion.params, rules.thawed_along))
+
+
+def _with_those_along(
+    phases: Sequence[tuple[str, ...]], thawed_along: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, ...], ...]:
+    """Add to each phase what is thawed along with its parameters, and is in no phase yet."""
+    placed = {name for params in phases for name in params}
+    completed = []
+    for params in phases:
+        added = dict.fromkeys(name for each in params for name in thawed_along.get(each, ()) if name not in placed)
+        placed.update(added)
+        completed.append((*params, *added))
+    return tuple(completed)
 
 
 @dataclass(frozen=True, slots=True)

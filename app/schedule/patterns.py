@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final
 
 from phasewire.adapters.errors import ScheduleError, did_you_mean
@@ -18,6 +19,8 @@ __all__ = ["Match", "PatternMatcher"]
 
 #: Characters that stand for something else in a regular expression; without them a pattern can be compared with names.
 _SYNTAX: Final = re.compile(r"[\\^$*+?()\[\]{}|]")
+
+_NONE_REFUSED: Final[Mapping[str, str]] = MappingProxyType({})
 
 #: A name is compared in full with no more names than this: comparing with 100,000 takes seconds.
 _MOST_COMPARED = 200
@@ -44,11 +47,18 @@ class PatternMatcher:
     Args:
         names: The names of the parameters, in registration order.
         shared_names: Second name of a tied parameter to the name it is registered under.
+        refused: Names that cannot be asked for, to the reason.
     """
 
     # object: only the names matter.
-    def __init__(self, names: Mapping[str, object], shared_names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, object],
+        shared_names: Mapping[str, str],
+        refused: Mapping[str, str] = _NONE_REFUSED,
+    ) -> None:
         self._names = names
+        self._refused = refused
         # An adapter may know a tied parameter by its second name alone; that is then its name.
         self.aliases = {
             alias: registered for alias, registered in shared_names.items() if alias not in names or registered in names
@@ -66,7 +76,7 @@ class PatternMatcher:
             Names and second names; at least one.
 
         Raises:
-            ScheduleError: The pattern is no regular expression, or takes nothing.
+            ScheduleError: The pattern is no regular expression, takes nothing, or nothing but what cannot be asked for.
         """
         if pattern in self.aliases:
             return Match((), (pattern,))
@@ -74,17 +84,30 @@ class PatternMatcher:
             return Match((pattern,))
         if pattern in self._uncompiled:
             return self.match(self._uncompiled[pattern], where)
+        if pattern in self._refused:
+            raise self._cannot(pattern, pattern, where)
         expression = _compiled(pattern, where)
         found = self._found(expression)
         if not found.names and not found.aliases and self._uncompiled:
             found = Match([name for name in self._registered if expression.match(name)])
         if not found.names and not found.aliases:
+            refused = next((name for name in self._refused if expression.match(name)), None)
+            if refused is not None:
+                raise self._cannot(pattern, refused, where)
             raise ScheduleError(
                 f"{pattern!r} matches no parameter. {self._nearest(pattern)}",
                 where=where(),
                 remedy="Give a full name, or a regular expression that matches from the start of a name.",
             )
         return found
+
+    def _cannot(self, pattern: str, name: str, where: Callable[[], str]) -> ScheduleError:
+        takes = "" if name == pattern else f"{pattern!r} takes nothing that can be thawed. "
+        return ScheduleError(
+            f"{takes}{name!r} cannot be thawed: {self._refused[name]}.",
+            where=where(),
+            remedy="Take it out of the schedule.",
+        )
 
     def _found(self, expression: re.Pattern[str]) -> Match:
         registered, aliases = self._registered, tuple(self.aliases)

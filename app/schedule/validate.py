@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from phasewire.adapters.errors import ScheduleError
+from phasewire.adapters.name_rules import NameRules
 from phasewire.app.schedule.expand import expand_params
 from phasewire.app.schedule.numbering import require_contiguous
 from phasewire.app.schedule.places import Places
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ResolvedPhase", "ResolvedSchedule", "ScheduleValidator", "shared_parameter_names"]
 
 _NONE_SHARED: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_RULES: Final = NameRules()
 
 
 class ScheduleValidator:
@@ -37,6 +40,7 @@ class ScheduleValidator:
         epochs_end_phases: bool = True,
         max_epochs: int | None = None,
         shared_names: Mapping[str, str] = _NONE_SHARED,
+        rules: NameRules = _NO_RULES,
     ) -> ResolvedSchedule:
         """Resolve a schedule.
 
@@ -51,6 +55,7 @@ class ScheduleValidator:
             max_epochs: That of the Trainer, for messages; ``None`` when it is not known.
             shared_names: Second name of a tied parameter to the name it is registered under; see
                 :func:`shared_parameter_names`.
+            rules: What else a view says of its names; its second names come in addition.
 
         Returns:
             The schedule with patterns expanded and defaults filled in, and what the user should be warned of.
@@ -75,7 +80,8 @@ class ScheduleValidator:
         else:
             warnings += check_no_epochs(schedule, places)
         check_reinit(schedule, places)
-        expansion = expand_params(schedule, named_params, shared_names, places)
+        rules = replace(rules, second_names={**shared_names, **rules.second_names})
+        expansion = expand_params(schedule, named_params, rules, places)
         return ResolvedSchedule.assembled(
             schedule, expansion.params, [*warnings, *expansion.warnings], base_max_lr=base_max_lr
         )

@@ -21,6 +21,7 @@ _ALLOWED: Final = re.compile(r"[A-Za-z0-9]+(?:[ ._-]+[A-Za-z0-9]+)*")
 _BEGINNING_OF_A_WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 #: The class that every adapter subclasses; one of the same name could not.
 _BASE_CLASS: Final = "StrategyAdapter"
+_FOLDER_OF_TESTS: Final = "tests"
 _WHERE: Final = "phasewire adapters new"
 
 
@@ -105,6 +106,8 @@ def _problems(names: ProjectNames, known: KnownNames) -> Iterator[str]:
         yield f"{name!r} is a keyword of Python, so no package can be called so."
     if name in sys.stdlib_module_names:
         yield f"{name!r} is a module of Python's own library."
+    if name == _FOLDER_OF_TESTS:
+        yield f"{name!r} is the folder of the project's tests, and pytest would take it for the package."
     if names.class_name == _BASE_CLASS:
         yield f"The class of {name!r} would be called {_BASE_CLASS}, like the one that it subclasses."
     adapter = known.find(name)

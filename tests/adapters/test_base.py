@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from torch import nn
 
-from phasewire.adapters import AdapterError, StrategyAdapter
+from phasewire.adapters import API_VERSION, AdapterError, StrategyAdapter
 
 
 class Configured(StrategyAdapter):
@@ -52,7 +52,7 @@ def test_all_unknown_options_are_named_together() -> None:
 
 
 def test_the_contract_version_is_that_of_the_release() -> None:
-    assert StrategyAdapter.api_version == "1.0"
+    assert StrategyAdapter.api_version == API_VERSION
 
 
 # -- before a Trainer runs -----------------------------------------------------------------------------------------

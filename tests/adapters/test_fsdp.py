@@ -27,7 +27,7 @@ from fsdp_parts import (
     strategy,
     train,
 )
-from phasewire.adapters import AdapterError, CheckpointError, FSDPStrategyAdapter
+from phasewire.adapters import AdapterError, CheckpointError, FSDPStrategyAdapter, Renaming
 from phasewire.adapters.fsdp_policy import ScheduledPolicy
 from phasewire.adapters.fsdp_units import FlatParametersError
 from phasewire.app import AdapterResolver, FinetuningScheduler, FTSEarlyStopping
@@ -324,3 +324,51 @@ def test_a_plug_in_translates_a_full_checkpoint_before_its_weights_are_loaded(tm
     with FullyShardedDataParallel.summon_full_params(trainer.strategy.model):
         loaded = {plain(name): parameter.detach().clone() for name, parameter in module.named_parameters()}
     assert largest_difference([loaded], [{name: 2 * value for name, value in saved.items()}]) == 0
+
+
+class Renames(FSDPStrategyAdapter):
+    def checkpoint_renamings(self):
+        return {"blocks": Renaming({"layers": "blocks"})}
+
+
+class SavesAtTheEnd(Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer, pl_module):
+        trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")
+@EITHER
+def test_a_plug_in_that_only_renames_has_its_names_in_full_checkpoints_and_reads_them(
+    tmp_path: Path, orig: bool
+) -> None:
+    settings = {
+        "custom_strategy_adapters": {"fsdp": Renames},
+        "strategy_adapter_cfg": {"checkpoint_names": "blocks"},
+    }
+    path = tmp_path / "end.ckpt"
+    fit(fsdp_trainer(tmp_path, strategy(orig=orig), SavesAtTheEnd(path), **settings), seeded())
+    saved = torch.load(path, weights_only=True)
+    names = [name for name, _ in seeded().named_parameters()]
+    assert list(saved["state_dict"]) == [name.replace("layers", "blocks") for name in names]
+    assert list(saved["phasewire"]["namings"]["blocks"]["tensors"]) == names
+    module = SplitModule(whole_validation=True)
+    scheduler = FinetuningScheduler(custom_strategy_adapters={"fsdp": Renames})
+    trainer = make_trainer(tmp_path, scheduler, strategy=strategy(orig=orig))
+    trainer.validate(module, Batches(1), ckpt_path=path, verbose=False)
+    with FullyShardedDataParallel.summon_full_params(trainer.strategy.model):
+        loaded = {plain(name): parameter.detach().clone() for name, parameter in module.named_parameters()}
+    values = zip(loaded.values(), saved["state_dict"].values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in values)
+
+
+def test_shards_have_the_modules_names_so_others_are_refused_when_the_trainer_starts(tmp_path: Path) -> None:
+    settings = {
+        "custom_strategy_adapters": {"fsdp": Renames},
+        "strategy_adapter_cfg": {"checkpoint_names": "blocks"},
+    }
+    running = strategy(orig=True, kind="sharded")
+    with pytest.raises(AdapterError, match=r"Shards have the module's own names, and Renames is to store 'blocks'"):
+        fit(fsdp_trainer(tmp_path, running, **settings), seeded())

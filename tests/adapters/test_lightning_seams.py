@@ -22,6 +22,7 @@ from phasewire.adapters.lightning_seams import (
     forget_post_backward_hooks,
     name_before_wrapping,
     saves_shards,
+    uncompiled,
     wrapped_apart_for_precision,
 )
 from seam_recorder import leaving_no_process_group
@@ -38,6 +39,14 @@ def one_process(tmp_path: Path) -> Iterator[None]:
 
 def nested() -> nn.Module:
     return nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 1))
+
+
+# torch's compiler imports what torch itself deprecates.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_a_compiled_module_is_found_in_its_wrapper() -> None:
+    module = nn.Linear(2, 2)
+    assert uncompiled(torch.compile(module)) is module
+    assert uncompiled(module) is module
 
 
 @pytest.mark.parametrize("orig", [True, False])

@@ -97,6 +97,14 @@ def test_a_user_who_shards_some_layers_in_configure_model_needs_no_plan(tmp_path
     torch.testing.assert_close(run.state, alone)
 
 
+def test_a_generated_schedule_is_named_after_the_class_that_its_author_wrote(tmp_path) -> None:
+    only = {"gen_ft_sched_only": True, "log_dir": tmp_path}
+    with pytest.raises(SystemExit):
+        train(tmp_path, model_parallel(), ParallelModule(shard_layers), schedule=None, settings=only, saves=False)
+
+    assert [path.name for path in tmp_path.glob("*.yaml")] == ["ParallelModule_ft_schedule.yaml"]
+
+
 def test_what_configure_model_sharded_is_left_as_it_is_and_the_rest_of_the_plan_is_applied(tmp_path, alone) -> None:
     run = train(
         tmp_path,

@@ -229,28 +229,7 @@ def test_a_view_builds_its_maps_once_for_a_run_and_for_the_complete_module(tmp_p
 # -- TransformerLens names -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cfg", [{"use_tl_names": True}, {"model_view": TLNamesModelView}])
-def test_a_fit_in_tl_names_is_refused_in_this_release(tmp_path: Path, cfg) -> None:
-    scheduler = scheduler_with("transformerbridge", cfg=cfg, log_dir=tmp_path / "logs")
-    with pytest.raises(AdapterError, match=r"TransformerLens names are not in this release of Phasewire \(0\.1\.0\)"):
-        fit(make_trainer(tmp_path, scheduler), TunedModule())
-    assert not (tmp_path / "logs").exists()
-
-
 def test_outside_a_fit_tl_names_are_not_needed(tmp_path: Path) -> None:
     scheduler = scheduler_with("transformerbridge", cfg={"use_tl_names": True})
     results = make_trainer(tmp_path, scheduler).validate(TunedModule([0.25]), dataloaders=Batches(1), verbose=False)
     assert results[0]["val_loss"] == 0.25
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda view: view.get_named_params(),
-        lambda view: view.transform_to_canonical(["blocks.0.attn.W_Q"]),
-        lambda view: view.transform_from_canonical(["layer.weight"]),
-    ],
-)
-def test_the_view_of_tl_names_gives_none_in_this_release(use) -> None:
-    with pytest.raises(AdapterError, match="not in this release"):
-        use(TLNamesModelView(StrategyAdapter()))

@@ -214,7 +214,7 @@ def test_a_state_dict_that_does_not_fit_the_module_stops_a_test(renamed, tmp_pat
     folder, _, _ = renamed
     trainer = build(tmp_path, adapter=StrategyAdapter)
 
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: The strategy failed with RuntimeError: Error\(s\) in load"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: The checkpoint has the names 'renamed', which StrategyAd"):
         trainer.test(TunedModule([1.0]), Batches(), ckpt_path=folder / "best" / "last.ckpt")
 
 

@@ -273,6 +273,36 @@ def test_a_value_of_another_type_than_annotated_is_refused_before_anything_is_bu
         resolve(spec, keys=("model",))
 
 
+class TakesClasses:
+    def __init__(
+        self,
+        kind: type[torch.nn.Module],
+        maybe: type[torch.nn.Module] | None = None,
+        text: type[torch.nn.Module] | str = "",
+    ) -> None:
+        self.given = (kind, maybe, text)
+
+
+def test_text_names_the_class_that_a_constructor_takes():
+    linear = "torch.nn.Linear"
+    spec = {"class_path": f"{__name__}.TakesClasses", "init_args": {"kind": linear, "maybe": linear, "text": linear}}
+
+    assert instantiate(spec).given == (torch.nn.Linear, torch.nn.Linear, linear)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("torch.nn.Linaer", "Did you mean 'Linear'"),
+        ("torch.nn.functional.relu", "is a function, and a class is expected"),
+    ],
+)
+def test_text_that_names_no_class_is_refused_where_a_constructor_takes_one(named, message):
+    spec = {"class_path": f"{__name__}.TakesClasses", "init_args": {"kind": named}}
+    with pytest.raises(ConfigError, match=rf"^model\.init_args\.kind: .*{message}"):
+        resolve(spec, keys=("model",))
+
+
 def test_the_type_of_an_argument_of_lightnings_classes_is_checked():
     spec = {"class_path": EARLY_STOPPING, "init_args": {"monitor": "val_loss", "patience": "2", "min_delta": 0}}
     with pytest.raises(ConfigError, match="EarlyStopping takes int as 'patience', and '2' is text"):

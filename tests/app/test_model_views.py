@@ -93,8 +93,8 @@ def test_the_views_that_ship_can_be_named() -> None:
 
 
 def test_naming_tl_names_is_the_same_as_use_tl_names(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match=r"TransformerLens names are not in this release"):
-        fit(make_trainer(tmp_path, scheduler_with("tl_names")), TunedModule())
+    with pytest.raises(AdapterError, match="TunedModule has no TransformerBridge"):
+        fit(make_trainer(tmp_path, scheduler_with("tl_names"), FTSEarlyStopping("val_loss")), TunedModule())
 
 
 @pytest.mark.parametrize("reference", ["prefixed", "prefixed@Acme.Views", "acme_views:Prefixed"])

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import seam_processes
-from phasewire.app.lightning_seams import StrategySeam
+from phasewire.app.strategy_seam import StrategySeam
 from process_runner import run_script
 from seam_recorder import (
     ENTRY_POINTS,

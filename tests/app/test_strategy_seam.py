@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-from phasewire.app.lightning_seams import StrategySeam
+from phasewire.app.strategy_seam import StrategySeam
 from seam_recorder import Batches, Journal, RecordedModule, Recorder, make_trainer, shadowed_methods
 
 

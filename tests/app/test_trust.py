@@ -70,6 +70,34 @@ def test_a_class_path_below_an_allowed_module_is_used(plugins: Path, allowed: st
     assert type(resolve(PATH, allow_paths=[allowed])).__name__ == "PrefixedNamesAdapter"
 
 
+@pytest.mark.parametrize("path", [PATH["auto"], "acme_adapters.names.PrefixedNamesAdapter"])
+def test_a_class_path_into_a_denied_distribution_is_refused_and_not_imported(plugins: Path, path: str) -> None:
+    with pytest.raises(
+        AdapterLoadError, match=r"may not be used: discovery\.deny names acme\.ADAPTERS, which its module belongs to"
+    ):
+        resolve({"auto": path}, deny=["acme.ADAPTERS"], allow_paths=["acme_adapters"])
+
+    assert not is_imported("acme_adapters")
+
+
+def test_a_class_path_into_a_denied_distribution_that_lists_no_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "editable_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: editable-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[finetuning_scheduler.strategy_adapters]\nnamed = editable_plugin.a:A\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    policy = TrustPolicy(deny=("editable-plugin",))
+
+    assert policy.refusal_of_path("editable_plugin.b:B")
+    assert policy.refusal_of_path("editable_plugins.b:B") is None
+
+
+def test_a_class_path_outside_of_a_denied_distribution_is_used(plugins: Path) -> None:
+    assert type(resolve(PATH, deny=["twin-alpha", "not-installed"])).__name__ == "PrefixedNamesAdapter"
+
+
 def test_adapters_of_ours_are_always_trusted() -> None:
     policy = TrustPolicy(enabled=False, allow=(), allow_paths=())
 

@@ -74,7 +74,14 @@ def test_the_wheel_says_what_it_needs(distribution: Distribution) -> None:
     metadata = message_from_string(distribution.read_from_wheel(f"{METADATA}/METADATA"))
     assert (metadata["Name"], metadata["Version"]) == ("phasewire", "0.1.0")
     assert (metadata["Requires-Python"], metadata["License-Expression"]) == (">=3.11", "Apache-2.0")
-    assert set(metadata.get_all("Provides-Extra")) == {"demo", "lint", "parity", "test", "transformerbridge"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "demo",
+        "lint",
+        "parity",
+        "safetensors",
+        "test",
+        "transformer-lens",
+    }
     assert f"{METADATA}/licenses/LICENSE" in distribution.wheel_files()
 
 

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
+from typer.testing import CliRunner
 
 from phasewire.adapters import AdapterContractError, AdapterLoadError, ScheduleError
 from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
-from tuning import Notes, TunedModule, fit, make_trainer
+from phasewire.app.cli import app
+from tuning import Batches, Notes, TunedModule, fit, make_trainer
 
 HEAD_ONLY = {0: {"params": ["head.*"]}}
 
@@ -105,3 +108,63 @@ def test_installed_plug_ins_are_not_imported_by_a_fit_that_maps_none(plugins: Pa
     fit(make_trainer(tmp_path, scheduler, *callbacks(), max_epochs=1), TunedModule())
     assert not {path.stem for path in plugins.glob("*.py")} & set(sys.modules)
     assert not (tmp_path / "slow_start.log").exists()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "cfg", "first"),
+    [
+        ("blocknames", None, "blocks.0.weight"),
+        ("blocknames", {"checkpoint_names": "flat"}, "layers/0/weight"),
+        ("blockfunctions", None, "layers.0.weight"),
+        ("blockfunctions", {"checkpoint_names": "flat"}, "layers/0/weight"),
+    ],
+)
+def test_a_plug_in_that_only_renames_has_its_names_on_disk_and_restores_them_on_every_path(
+    plugins: Path, tmp_path: Path, adapter: str, cfg: dict | None, first: str
+) -> None:
+    schedule = {0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.*"]}}
+    _, notes, _ = run(tmp_path, adapter, schedule, epochs=2, cfg=cfg)
+    assert notes.depths == [0, 1]
+    (best,) = tmp_path.rglob("*.ckpt")
+    saved = torch.load(best, weights_only=True)
+    assert next(iter(saved["state_dict"])) == first
+
+    scheduler = FinetuningScheduler(schedule, custom_strategy_adapters={"auto": adapter}, log_dir=tmp_path / "again")
+    trainer = make_trainer(tmp_path / "again", scheduler, *callbacks(), max_epochs=3)
+    validated = TunedModule()
+    trainer.validate(validated, Batches(), ckpt_path=best, verbose=False)
+    weights = {name: value.clone() for name, value in validated.state_dict().items()}
+    values = zip(weights.values(), saved["state_dict"].values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in values)
+    fit(trainer, TunedModule(), ckpt_path=best)
+    assert trainer.current_epoch == 3
+
+
+def test_the_command_converts_what_a_plug_in_wrote_without_being_told_of_it(plugins: Path, tmp_path: Path) -> None:
+    _, _, module = run(tmp_path, "blocknames", HEAD_ONLY, epochs=1)
+    (best,) = tmp_path.rglob("*.ckpt")
+    for word, first in (("flat", "layers/0/weight"), ("canonical", "layers.0.weight"), ("blocks", "blocks.0.weight")):
+        done = CliRunner().invoke(
+            app, ["checkpoint", "convert", str(best), str(tmp_path / f"{word}.ckpt"), "--to", word]
+        )
+        assert done.exit_code == 0, done.output
+        converted = torch.load(tmp_path / f"{word}.ckpt", weights_only=True)
+        assert next(iter(converted["state_dict"])) == first
+        values = zip(converted["state_dict"].values(), module.state_dict().values(), strict=True)
+        assert all(torch.equal(one, other) for one, other in values)
+    again = TunedModule.load_from_checkpoint(tmp_path / "canonical.ckpt")
+    assert all(torch.equal(value, module.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_the_command_reads_a_plain_state_dict_by_the_plug_in_that_is_named(plugins: Path, tmp_path: Path) -> None:
+    own = TunedModule().state_dict()
+    state = {name.replace("layers", "blocks").replace("head", "unembed"): value for name, value in own.items()}
+    torch.save(state, tmp_path / "plain.pt")
+    words = ["--to", "canonical", "--model", "tuning.TunedModule", "--adapter", "blocknames"]
+    done = CliRunner().invoke(
+        app, ["checkpoint", "convert", str(tmp_path / "plain.pt"), str(tmp_path / "start.ckpt"), *words]
+    )
+    assert done.exit_code == 0, done.output
+    started = TunedModule.load_from_checkpoint(tmp_path / "start.ckpt")
+    values = zip(started.state_dict().values(), state.values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in values)

@@ -1,4 +1,8 @@
-"""Trains a real bridge in three phases, in two processes and in one: ``python ddp_bridge.py FOLDER``."""
+"""Trains a real bridge in three phases, in two processes and in one: ``python ddp_bridge.py FOLDER``.
+
+Once with a schedule in the module's names, which thaws joint projections that no forward pass uses, and once in
+TransformerLens names, which does not, and so needs no search for unused parameters.
+"""
 
 import sys
 from pathlib import Path
@@ -17,6 +21,12 @@ SCHEDULE = {
     0: {"params": [r"model\.(unembed|ln_final)\..*"], "max_transition_epoch": 1},
     1: {"params": [r"model\.blocks\.1\..*"], "max_transition_epoch": 2, "lr": 0.1},
     2: {"params": [r"model\.blocks\.0\..*"], "lr": 0.05},
+}
+
+TL_SCHEDULE = {
+    0: {"params": [r"(unembed|ln_final)\..*"], "max_transition_epoch": 1},
+    1: {"params": [r"blocks\.1\..*"], "max_transition_epoch": 2, "lr": 0.1},
+    2: {"params": [r"blocks\.0\..*"], "lr": 0.05},
 }
 
 
@@ -50,13 +60,14 @@ class BridgedModule(pl.LightningModule):
         return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
 
 
-def train(folder: Path, strategy: str, devices: int) -> None:
+def train(folder: Path, strategy: str, devices: int, *, tl_names: bool = False) -> None:
     folder.mkdir()
     trainer = make_trainer(
         folder,
         FinetuningScheduler(
-            SCHEDULE,
+            TL_SCHEDULE if tl_names else SCHEDULE,
             custom_strategy_adapters={"auto": "transformerbridge"},
+            strategy_adapter_cfg={"use_tl_names": tl_names},
         ),
         FTSEarlyStopping("val_loss"),
         FTSCheckpoint(folder / "best", monitor="val_loss"),
@@ -76,7 +87,9 @@ def main(folder: Path) -> None:
     torch.save(BridgedModule().state_dict(), folder / "initial.pt")
     # First: a process that has computed gradients cannot be forked.
     train(folder / "two", "ddp_fork_find_unused_parameters_true", 2)
+    train(folder / "two_tl", "ddp_fork", 2, tl_names=True)
     train(folder / "one", "auto", 1)
+    train(folder / "one_tl", "auto", 1, tl_names=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from phasewire.app.lightning_seams import StrategySeam
+from phasewire.app.strategy_seam import StrategySeam
 
 ENTRY_POINTS = ("fit", "fit(ckpt_path)", "validate(ckpt_path)", "test(ckpt_path)", "predict(ckpt_path)")
 

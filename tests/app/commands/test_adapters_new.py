@@ -57,6 +57,7 @@ def test_a_name_in_any_spelling_gives_the_names_of_the_project(
         ("2fast", "begins with a digit.* such as 'adapter_2fast'"),
         ("Class", "'class' is a keyword of Python.* such as 'my_class'"),
         ("typing", "a module of Python's own library"),
+        ("Tests", "'tests' is the folder of the project's tests.* such as 'my_tests'"),
         ("Strategy-Adapter", "would be called StrategyAdapter"),
         ("FSDP", "Phasewire's own adapter 'fsdp' .* has that name already.* such as 'my_fsdp'"),
         ("torch", "The package 'torch' is installed already"),

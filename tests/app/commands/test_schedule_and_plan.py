@@ -215,3 +215,68 @@ def test_generate_refuses_an_unknown_generator_or_option(project, refused):
     assert "Did you mean 'per_block'" in refused(*model, "per_blok")
     assert "--options" in refused(*model, "equal_mass", "--options", "{phase: 2}")
     assert "--options" in refused(*model, "equal_mass", "--options", "[2]")
+
+
+ADAPTERS = """
+from phasewire.adapters import StrategyAdapter
+
+
+class Shouting(StrategyAdapter):
+    def get_named_params_for_schedule_validation(self):
+        return {name.upper(): parameter for name, parameter in self.pl_module.named_parameters()}
+
+    def fts_optim_transform(self, orig_pl, inspect_only=False):
+        return [name.lower() for name in orig_pl]
+
+
+class NeedsTrainer(Shouting):
+    def connect(self, fts_parent):
+        super().connect(fts_parent)
+        self.devices = self.trainer.num_devices
+
+
+class Failing(Shouting):
+    def on_before_init_fts(self):
+        raise ZeroDivisionError("a bug in the adapter")
+"""
+
+
+def plan_with(project, run, adapter, schedule, **trainer):
+    (project / "own_adapters.py").write_text(ADAPTERS)
+    config = {
+        "model": {"class_path": "own_project.Classifier"},
+        "trainer": trainer,
+        "scheduler": {"custom_strategy_adapters": {"ddp": f"own_adapters:{adapter}"}},
+    }
+    (project / "adapter.yaml").write_text(yaml.safe_dump(config))
+    write_schedule(project, schedule)
+    return run("plan", "--config", "adapter.yaml", "--schedule", "schedule.yaml")
+
+
+SHOUTED = {0: {"params": ["HEAD.*"]}, 1: {"params": ["BACKBONE.*"]}}
+
+
+@pytest.mark.parametrize("trainer", [{"strategy": "ddp"}, {"strategy": "ddp_spawn"}, {"devices": 2}])
+def test_plan_is_in_the_names_of_the_adapter_of_the_strategy(project, run, trainer):
+    result = plan_with(project, run, "Shouting", SHOUTED, **trainer)
+    assert result.exit_code == 0, result.output
+    assert [row[1] for row in cells(result.stdout)[1:]] == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "trainer", "said"),
+    [
+        ("NeedsTrainer", {"strategy": "ddp"}, "NeedsTrainer asks for fts_handle.trainer, which only a fit has"),
+        ("Shouting", {}, "Which adapter the strategy 'auto' gets is known when it runs"),
+    ],
+)
+def test_plan_says_why_it_takes_the_names_of_the_module(project, run, adapter, trainer, said):
+    result = plan_with(project, run, adapter, {0: {"params": ["head.*"]}}, **trainer)
+    assert result.exit_code == 0, result.output
+    assert said in re.sub(r"\s+", " ", result.stderr)
+
+
+def test_plan_reports_an_adapter_that_fails(project, run):
+    result = plan_with(project, run, "Failing", SHOUTED, strategy="ddp")
+    assert result.exit_code == 2
+    assert "Failing failed with ZeroDivisionError" in re.sub(r"\s+", " ", result.stderr)

@@ -1,5 +1,7 @@
 """Phases that start with a new optimizer, a new lr scheduler, or both."""
 
+from typing import Any
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -523,7 +525,30 @@ class RateOfGroups(torch.optim.SGD):
         super().add_param_group({"lr": 0.03, **param_group})
 
 
+class Around(torch.optim.SGD):
+    """An optimizer that takes the class of another, as ``ZeroRedundancyOptimizer`` does."""
+
+    def __init__(self, params: Any, optimizer_class: type[torch.optim.Optimizer], lr: float = 0.1) -> None:
+        super().__init__(params, lr)
+        self.inner = optimizer_class(params, lr=lr)
+
+
 class TestUnusualOptimizers:
+    def test_text_names_the_class_that_an_optimizer_takes(self, tmp_path):
+        init_args = {"optimizer_class": "torch.optim.Adam", "lr": 0.01}
+        new = {"new_optimizer": {"optimizer_init": {"class_path": f"{__name__}.Around", "init_args": init_args}}}
+
+        _, _, trainer = run(tmp_path, TunedModule(), phases(new, {}))
+
+        assert type(trainer.optimizers[0].inner) is torch.optim.Adam
+
+    def test_text_that_names_no_class_is_refused_before_training(self, tmp_path):
+        init_args = {"optimizer_class": "torch.optim.Adma"}
+        new = {"new_optimizer": {"optimizer_init": {"class_path": f"{__name__}.Around", "init_args": init_args}}}
+
+        with pytest.raises(ScheduleError, match=r"phase 1, new_optimizer: .* has no 'Adma'.* or 'Adam' or "):
+            run(tmp_path, TunedModule(), phases(new, {}))
+
     def test_one_without_learning_rates_is_refused_before_training(self, tmp_path):
         new = {"new_optimizer": {"optimizer_init": {"class_path": f"{__name__}.NoRate"}}}
 

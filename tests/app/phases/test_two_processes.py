@@ -163,18 +163,31 @@ def test_every_launcher_trains_what_torchrun_does(strategy, runs, tmp_path):
         assert all(torch.equal(value, runs.case("ddp")[0][-1]["state"][name]) for name, value in seen["state"].items())
 
 
-@pytest.mark.slow
-def test_ranks_hold_the_same_bits_of_a_bridge(tmp_path):
-    run_script(SUPPORT / "ddp_bridge.py", str(tmp_path), time_limit=240)
+@pytest.fixture(scope="module")
+def bridge_runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bridge")
+    run_script(SUPPORT / "ddp_bridge.py", str(folder), time_limit=240)
+    return folder
 
-    first, second = (torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
-    alone = torch.load(tmp_path / "one" / "rank0.pt", weights_only=True)
-    initial = torch.load(tmp_path / "initial.pt", weights_only=True)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", ["", "_tl"])
+def test_ranks_hold_the_same_bits_of_a_bridge(names, bridge_runs):
+    two = bridge_runs / f"two{names}"
+    first, second = (torch.load(two / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    alone = torch.load(bridge_runs / f"one{names}" / "rank0.pt", weights_only=True)
+    initial = torch.load(bridge_runs / "initial.pt", weights_only=True)
     assert first["depths"] == second["depths"] == alone["depths"] == [0, 1, 2]
     assert all(torch.equal(value, second["state"][name]) for name, value in first["state"].items())
     torch.testing.assert_close(first["state"], alone["state"])
     changed = {name for name, value in first["state"].items() if not torch.equal(value, initial[name])}
     assert {name.split(".")[2] for name in changed if name.startswith("model.blocks.")} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_names_of_transformer_lens_train_a_bridge_as_the_modules_own_do(bridge_runs):
+    own, in_tl = (torch.load(bridge_runs / name / "rank0.pt", weights_only=True) for name in ("two", "two_tl"))
+    torch.testing.assert_close(own["state"], in_tl["state"])
 
 
 @pytest.mark.slow

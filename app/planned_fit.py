@@ -1,0 +1,137 @@
+"""What an adapter would make of a schedule in a fit, asked without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from phasewire.adapters.errors import AdapterError, PhasewireError
+from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.name_rules import NameRules
+from phasewire.app.schedule.generate import generate_default
+from phasewire.app.schedule.model import Schedule
+from phasewire.app.schedule.validate import ResolvedSchedule, shared_parameter_names
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from phasewire.adapters.base import StrategyAdapter
+    from phasewire.adapters.scheduler_handle import SchedulerHandle
+    from phasewire.adapters.views import ModelView
+    from phasewire.app.model_views import ModelViews
+
+__all__ = ["NeedsFitError", "PlannedFit", "Validate"]
+
+#: Resolves a schedule against named parameters, under what else holds for the names.
+Validate = Callable[[Schedule, "Mapping[str, nn.Parameter]", NameRules], ResolvedSchedule]
+
+
+class NeedsFitError(AdapterError):
+    """An adapter asked for something that only a running fit has."""
+
+
+class PlannedFit:
+    """Is the ``fts_handle`` of an adapter, as far as names and schedules go.
+
+    Args:
+        adapter: The adapter, which is connected to it.
+        model: The model that would be tuned.
+        validate: Resolves a schedule.
+        model_views: Finds the view that the adapter names.
+        base_max_lr: The learning rate of phases after the first that give none.
+    """
+
+    def __init__(
+        self,
+        adapter: StrategyAdapter,
+        model: nn.Module,
+        validate: Validate,
+        model_views: ModelViews,
+        base_max_lr: float | None,
+    ) -> None:
+        self.pl_module = model
+        # Any: as in the schedule file.
+        self.ft_schedule: dict[int, dict[str, Any]] = {}
+        self.strategy_adapter = adapter
+        self._validate = validate
+        self._model_views = model_views
+        self._base_max_lr = base_max_lr
+        self._given: Schedule | None = None
+        self._resolved: ResolvedSchedule | None = None
+
+    def resolve(self, schedule: Schedule | None) -> ResolvedSchedule:
+        """Let the adapter resolve a schedule.
+
+        Args:
+            schedule: The schedule; ``None`` takes the default one, in the adapter's names.
+
+        Returns:
+            The schedule as it would be trained.
+
+        Raises:
+            ScheduleError: It does not fit the model.
+            NeedsFitError: The adapter asks for the Trainer or another thing that only a fit has.
+            AdapterError: The adapter fails.
+        """
+        adapter = self.strategy_adapter
+        try:
+            adapter.connect(cast("SchedulerHandle", self))
+            adapter.on_before_init_fts()
+            names = adapter.get_named_params_for_schedule_validation()
+            self._given = schedule or generate_default([unwrapped_name(name) for name in names])
+            self.ft_schedule = self._given.to_dict()
+            adapter.validate_ft_sched()
+        except PhasewireError:
+            raise
+        except Exception as error:
+            raise AdapterError(
+                f"{type(adapter).__name__} failed with {type(error).__name__} when it was asked for names: {error}",
+                where="custom_strategy_adapters",
+                remedy="Correct it, or leave the adapter out of the configuration to plan with the module's own names.",
+            ) from error
+        if self._resolved is None or self._resolved.to_dict() != self.ft_schedule:
+            return ResolvedSchedule.from_dict(self.ft_schedule, base_max_lr=self._base_max_lr)
+        return self._resolved
+
+    def own_names(self, names: Sequence[str]) -> list[str]:
+        """Translate names of the schedule to those of the model.
+
+        Args:
+            names: Names as the resolved schedule has them.
+
+        Returns:
+            Names of ``model.named_parameters()``.
+        """
+        return self.strategy_adapter.fts_optim_inspect(list(names))
+
+    # -- what an adapter asks of its handle ----------------------------------------------------------------------
+
+    def validate_schedule(self, rules: NameRules | None = None) -> tuple[int, int]:
+        """Resolve the schedule against the names the adapter gives."""
+        if self._given is None:
+            raise NeedsFitError("There is no schedule to validate yet.")
+        edited = self.ft_schedule != self._given.to_dict()
+        self._resolved = self._validate(
+            Schedule.from_mapping(self.ft_schedule) if edited else self._given,
+            self.strategy_adapter.get_named_params_for_schedule_validation(),
+            rules or NameRules(shared_parameter_names(self.pl_module)),
+        )
+        self.ft_schedule = self._resolved.to_dict()
+        return self._resolved.final_depth, self._resolved.highest_transition_epoch
+
+    # Any: as in the schedule file.
+    def default_schedule(self, names: Sequence[str]) -> dict[int, dict[str, Any]]:
+        """Give the default schedule for named parameters."""
+        return generate_default(list(map(unwrapped_name, names))).to_dict()
+
+    def find_model_view(self, reference: str, *, where: str) -> type[ModelView]:
+        """Look a model view up, under the rules of trust."""
+        return self._model_views.record_of(reference, where=where).load(where=where)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # Python asks for these by itself
+            raise AttributeError(name)
+        raise NeedsFitError(
+            f"{type(self.strategy_adapter).__name__} asks for fts_handle.{name}, which only a fit has.",
+            where="custom_strategy_adapters",
+        )

@@ -1,0 +1,84 @@
+"""Puts methods of ours in the place of a strategy's own while a Trainer runs.
+
+``tests/app/test_seam_call_order.py`` records the order in which Lightning 2.6.6 calls the methods that are shadowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
+
+__all__ = ["StrategySeam"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StrategySeam:
+    """Shadows methods of one strategy instance until the strategy is torn down.
+
+    Lightning calls these methods on the instance, on every path on which a checkpoint is written or read while a
+    Trainer runs, and calls ``setup`` once the module is complete (after its ``setup`` and ``configure_model``) and
+    before it is wrapped and optimizers are made. ``teardown`` is the one method that Lightning also calls after an
+    exception, so the methods are put back there; ``on_fit_end`` and the callbacks' ``teardown`` come later.
+
+    Seams and shadows of other tools may be stacked on one strategy; each takes off its own.
+
+    Args:
+        strategy: The strategy of the running Trainer.
+        replacements: Name of a method of the strategy, other than ``teardown``, to what is called instead.
+
+    Raises:
+        AttributeError: The strategy has no method of that name.
+    """
+
+    # Any: the replaced methods have different signatures and results.
+    def __init__(self, strategy: Strategy, replacements: Mapping[str, Callable[..., Any]]) -> None:
+        self.strategy = strategy
+        self.setup: Callable[..., Any] = strategy.setup
+        self.save_checkpoint: Callable[..., Any] = strategy.save_checkpoint
+        self.remove_checkpoint: Callable[..., Any] = strategy.remove_checkpoint
+        self.load_checkpoint: Callable[..., Any] = strategy.load_checkpoint
+        self.load_model_state_dict: Callable[..., Any] = strategy.load_model_state_dict
+        self.lightning_module_state_dict: Callable[..., Any] = strategy.lightning_module_state_dict
+        self._teardown = strategy.teardown
+        self._removed = False
+        self._shadows = {name: self._shadow(name, replacement) for name, replacement in replacements.items()}
+        self._shadows["teardown"] = self._tear_down
+        attributes = vars(strategy)
+        self._shadowed_before = {name: attributes[name] for name in self._shadows if name in attributes}
+        attributes.update(self._shadows)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the strategy has its own methods again."""
+        return self._removed
+
+    def remove(self) -> None:
+        """Put back what was there before; does nothing the second time."""
+        self._removed = True
+        attributes = vars(self.strategy)
+        for name, shadow in self._shadows.items():
+            # What another tool has put over ours since is that tool's to take off.
+            if attributes.get(name) is not shadow:
+                continue
+            del attributes[name]
+            if name in self._shadowed_before:
+                attributes[name] = self._shadowed_before[name]
+
+    def _shadow(self, name: str, replacement: Callable[P, R]) -> Callable[P, R]:
+        original: Callable[P, R] = getattr(self.strategy, name)
+
+        # A tool that took this shadow for the strategy's own method may put it back when the run is over.
+        def shadow(*args: P.args, **kwargs: P.kwargs) -> R:
+            return (original if self._removed else replacement)(*args, **kwargs)
+
+        return shadow
+
+    def _tear_down(self) -> None:
+        # Removed first, so that stacked shadows come off in the reverse of the order they were put on.
+        self.remove()
+        self._teardown()

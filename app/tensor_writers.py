@@ -1,0 +1,239 @@
+"""Writes files of tensors one tensor at a time, so that no more than one is held in memory.
+
+Neither ``torch.save`` nor the safetensors library does: the one gathers all storages first, and the other takes all
+tensors at once. So torch writes a checkpoint without its data, which is then put in its places; and the header of a
+safetensors file, which is JSON, is written here.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor
+
+from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.tensor_layout import copy_into
+from phasewire.app.mapped_file import MappedFile
+
+__all__ = ["Pending", "write_checkpoint", "write_safetensors"]
+
+_SAFETENSORS_NAMES: Final = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
+_HEADER_ALIGNMENT: Final = 8
+_LENGTH: Final = struct.Struct("<Q")
+#: In a local header of a zip file: the lengths of the name and of the extra field, which the data follow.
+_ZIP_LENGTHS: Final = struct.Struct("<HH")
+_ZIP_LENGTHS_AT: Final = 26
+_DATA: Final = re.compile(r"[^/]+/data/\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A tensor that is made when its turn to be written has come."""
+
+    like: Tensor
+    """A tensor of its shape and dtype on the meta device."""
+    make: Callable[[], Tensor]
+    """Makes it."""
+
+
+def write_safetensors(
+    file: io.BufferedWriter, tensors: Mapping[str, Tensor | Pending], metadata: Mapping[str, str], source: MappedFile
+) -> None:
+    """Write a file in the safetensors format.
+
+    Args:
+        file: An empty file.
+        tensors: Name to tensor.
+        metadata: What to write beside them.
+        source: The file that tensors are mapped from.
+
+    Raises:
+        CheckpointError: The format has no such dtype.
+    """
+    # As the library does: the largest elements first, so that all stand at a multiple of their size.
+    ordered = sorted(tensors.items(), key=lambda item: -_like(item[1]).dtype.itemsize)
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in ordered:
+        like = _like(tensor)
+        if like.dtype not in _SAFETENSORS_NAMES or like.layout is not torch.strided:
+            raise CheckpointError(
+                f"{name!r} is a tensor of {like.dtype} ({like.layout}), which the safetensors format does not have.",
+                remedy="Write a .ckpt file.",
+            )
+        begin, end = end, end + like.numel() * like.dtype.itemsize
+        header[name] = {
+            "dtype": _SAFETENSORS_NAMES[like.dtype],
+            "shape": list(like.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _HEADER_ALIGNMENT)
+    file.write(_LENGTH.pack(len(text)) + text)
+    file.flush()
+    for _, tensor in ordered:
+        if isinstance(tensor, Pending):
+            _write(file, _bytes_of(tensor.make()), source, None)
+        else:
+            _write(file, _bytes_of(tensor), source, tensor.data_ptr() if tensor.is_contiguous() else None)
+
+
+# Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
+def write_checkpoint(
+    file: io.BufferedWriter,
+    path: Path,
+    content: dict[str, Any],
+    state_key: str,
+    source: MappedFile,
+    *,
+    weights_only: bool,
+) -> None:
+    """Write what ``torch.save`` would.
+
+    Args:
+        file: An empty file.
+        path: Where it is.
+        content: What to save; among the values under ``state_key`` may be pending tensors.
+        state_key: The key of the state dict.
+        source: The file that tensors are mapped from.
+        weights_only: Whether there are only tensors and plain values in it.
+
+    Raises:
+        CheckpointError: torch does not write as it did when this was made.
+    """
+    pending: dict[int, Pending] = {}
+    hollow: dict[int, Tensor] = {}
+    state = copy.copy(content[state_key])  # which keeps what torch has put on it
+    for name, value in content[state_key].items():
+        if isinstance(value, Pending):
+            # Memory that is asked for and never touched is never given.
+            empty = torch.empty(value.like.shape, dtype=value.like.dtype)
+            state[name] = hollow.setdefault(id(value), empty)
+            pending[id(state[name])] = value
+    content = {**content, state_key: state}
+    with torch.serialization.skip_data():
+        torch.save(content, file)
+    file.flush()
+    places = _places(path, tensors := _tensors_in(content), weights_only=weights_only)
+    for tensor, place in zip(tensors, places, strict=True):
+        if place is None:
+            continue
+        _unbuffered(file).seek(place)
+        made = pending.get(id(tensor))
+        if made is None:
+            _write(file, _storage_bytes(tensor), source, tensor.untyped_storage().data_ptr())
+        else:
+            _write(file, _bytes_of(made.make()), source, None)
+
+
+def _places(path: Path, tensors: list[Tensor], *, weights_only: bool) -> list[int | None]:
+    """Find where in a file the storages of tensors are to be written; ``None`` for what needs no writing."""
+    hollow = torch.load(path, map_location="cpu", mmap=True, weights_only=weights_only)
+    mapped = [each.untyped_storage() for each in _tensors_in(hollow)]
+    # The file is mapped in one piece, so that storages lie in memory as they do in it.
+    addresses = sorted({storage.data_ptr() for storage in mapped if storage.nbytes()})
+    records = _data_records(path)
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in mapped}
+    if len(mapped) != len(tensors) or [sizes[each] for each in addresses] != [size for _, size in records]:
+        raise CheckpointError(
+            "torch writes checkpoints in a way that this release of Phasewire does not know.",
+            where=str(path),
+            remedy="Write a .safetensors file, or use the versions of torch that Phasewire was tested with.",
+        )
+    offsets = {address: offset for address, (offset, _) in zip(addresses, records, strict=True)}
+    return [offsets.pop(storage.data_ptr(), None) for storage in mapped]  # once: others share it
+
+
+def _data_records(path: Path) -> list[tuple[int, int]]:
+    """List the data in a checkpoint by its place: offset and number of bytes."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        records = []
+        for info in archive.infolist():
+            if not _DATA.fullmatch(info.filename) or not info.file_size:
+                continue
+            file.seek(info.header_offset + _ZIP_LENGTHS_AT)
+            lengths = _ZIP_LENGTHS.unpack(file.read(_ZIP_LENGTHS.size))
+            begin = info.header_offset + _ZIP_LENGTHS_AT + _ZIP_LENGTHS.size + sum(lengths)
+            records.append((begin, info.file_size))
+    return sorted(records)
+
+
+class _TensorFinder(pickle.Pickler):
+    """Goes through an object as ``torch.save`` does, and notes the tensors."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), protocol=2)
+        self.found: list[Tensor] = []
+
+    def reducer_override(self, obj: object) -> Any:  # noqa: ANN401  # NotImplemented is of no type
+        """Note a tensor, and put something small in its place."""
+        if not isinstance(obj, Tensor):
+            return NotImplemented
+        self.found.append(obj)
+        return str, ()
+
+
+def _tensors_in(content: object) -> list[Tensor]:
+    finder = _TensorFinder()
+    finder.dump(content)
+    return finder.found
+
+
+def _write(file: io.BufferedWriter, data: memoryview, source: MappedFile, address: int | None) -> None:
+    """Write without the buffer, which would be filled over and over; what is mapped, the system copies."""
+    raw, written = _unbuffered(file), 0
+    if address is not None and source.copy(data, address, raw):
+        return
+    while written < len(data):
+        written += raw.write(data[written:]) or 0
+
+
+def _unbuffered(file: io.BufferedWriter) -> io.RawIOBase:
+    return cast("io.RawIOBase", file.raw)
+
+
+def _like(tensor: Tensor | Pending) -> Tensor:
+    return tensor.like if isinstance(tensor, Pending) else tensor
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """View a tensor as bytes; only one whose elements do not lie side by side is copied."""
+    if not tensor.is_contiguous():
+        scattered, tensor = tensor, tensor.new_empty(tensor.shape)
+        copy_into(tensor, scattered)
+    # Any: to numpy's type stubs an array is no buffer before Python 3.12.
+    data: Any = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(data)
+
+
+def _storage_bytes(tensor: Tensor) -> memoryview:
+    data: Any = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()  # Any: as above
+    return memoryview(data)
