@@ -5,7 +5,8 @@ Listing all of them anew in every phase would make a run of many phases quadrati
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,10 +55,15 @@ class ModuleParameters:
 
 
 class HeldParameters:
-    """Tells which parameters an optimizer holds, and looks only at the groups that were added since it was asked."""
+    """Tells which parameters an optimizer holds, and does not look anew into the groups that phases added.
+
+    Groups of others may change at any time, so they are compared with what they were.
+    """
 
     def __init__(self) -> None:
-        self._groups: list[dict[str, Any]] = []  # Any: torch's groups hold options of every type
+        self._known = 0
+        self._last: dict[str, Any] = {}  # Any: torch's groups hold options of every type
+        self._of_others: list[tuple[int, list[nn.Parameter]]] = []
         self._ids: set[int] = set()
 
     def ids(self, optimizer: Optimizer) -> set[int]:
@@ -69,11 +75,31 @@ class HeldParameters:
         Returns:
             The ``id`` of each; not to be changed.
         """
-        groups, known = optimizer.param_groups, len(self._groups)
-        # Whatever replaces groups, such as loading a state, replaces all; what removes one, moves the last.
-        if not (0 < known <= len(groups) and all(groups[at] is self._groups[at] for at in (0, known - 1))):
-            self._groups, self._ids, known = [], set(), 0
-        for group in groups[known:]:
-            self._groups.append(group)
-            self._ids.update(map(id, group["params"]))
+        groups = optimizer.param_groups
+        if not self._are_known(groups):
+            self._known, self._of_others, self._ids = 0, [], set()
+        for at in range(self._known, len(groups)):
+            self._of_others.append((at, list(groups[at]["params"])))
+        self.note_added(optimizer)
         return self._ids
+
+    def note_added(self, optimizer: Optimizer) -> None:
+        """Note the groups that a phase has added since :meth:`ids` was asked.
+
+        Args:
+            optimizer: The optimizer.
+        """
+        groups = optimizer.param_groups
+        for group in groups[self._known :]:
+            self._ids.update(map(id, group["params"]))
+        self._known, self._last = len(groups), groups[-1] if groups else {}
+
+    def _are_known(self, groups: list[dict[str, Any]]) -> bool:
+        # Whatever replaces groups, such as loading a state, replaces all; what removes one, moves the last.
+        if not 0 < self._known <= len(groups) or groups[self._known - 1] is not self._last:
+            return False
+        return all(_are_same(groups[at]["params"], params) for at, params in self._of_others)
+
+
+def _are_same(now: Sequence[nn.Parameter], before: Sequence[nn.Parameter]) -> bool:
+    return len(now) == len(before) and all(map(is_, now, before))

@@ -179,15 +179,15 @@ class PhaseOptimization:
             self._replace_lr_schedulers(depth)
 
     @contextmanager
-    def kept_on_failure(self, depth: int, *, restores: bool) -> Iterator[None]:
+    def kept_on_failure(self, depth: int, *, is_plain: bool) -> Iterator[None]:
         """Put everything back but the weights and what the optimizer learned, if the block fails.
 
         Args:
             depth: The phase that the block begins.
-            restores: Whether the block may also restore a checkpoint.
+            is_plain: The block restores no checkpoint, and runs no code of others that could change groups.
         """
         phase = self._schedule.phases[depth]
-        only_adds = not restores and phase.new_optimizer is None and phase.new_lr_scheduler is None
+        only_adds = is_plain and phase.new_optimizer is None and phase.new_lr_scheduler is None
         before = replace(self._state)
         try:
             with optimizers_kept_on_failure(self._trainer, only_adds_groups=only_adds):
@@ -256,6 +256,7 @@ class PhaseOptimization:
             no_decay=self._no_decay,
             apply_lambdas=self._apply_lambdas,
         )
+        self._held.note_added(self.optimizer)
 
     def _replace_optimizer(self, reinit: OptimizerReinit, depth: int, *, with_own_rate: Collection[int] = ()) -> None:
         """Construct an optimizer with the groups and rates of the one there is, and none of its other options.

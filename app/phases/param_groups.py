@@ -271,17 +271,22 @@ def has_names(optimizer: Optimizer) -> bool:
 
 def _append_group(optimizer: Optimizer, group: dict[str, Any]) -> None:  # Any: as above
     """Add a group of parameters that no other group holds."""
-    if type(optimizer).add_param_group is not Optimizer.add_param_group:
+    if not _adds_as_torch(optimizer):
         optimizer.add_param_group(group)
         return
-    # torch looks whether another group holds one of them, at all others for every group that is added.
-    groups = optimizer.param_groups
-    optimizer.param_groups = []
-    try:
-        optimizer.add_param_group(group)
-        groups += optimizer.param_groups
-    finally:
-        optimizer.param_groups = groups
+    # torch looks whether another group holds one of them, at all others for every group that is added. So a stand-in
+    # without groups completes the group, and the optimizer is never without its own.
+    stand_in = object.__new__(type(optimizer))
+    vars(stand_in).update(vars(optimizer), param_groups=[])
+    stand_in.add_param_group(group)
+    optimizer.param_groups.extend(stand_in.param_groups)
+
+
+def _adds_as_torch(optimizer: Optimizer) -> bool:
+    """Tell whether an optimizer keeps its groups, and adds one, as torch's own optimizers do."""
+    kind = type(optimizer)
+    is_replaced = "add_param_group" in vars(optimizer) or kind.add_param_group is not Optimizer.add_param_group
+    return not is_replaced and not hasattr(kind, "param_groups")
 
 
 def _drop_state_of_others(optimizer: Optimizer) -> None:

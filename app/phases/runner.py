@@ -19,10 +19,11 @@ from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
+from phasewire.app.phases.rollback import ThawedState, runs_code_of_others
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
-from phasewire.app.phases.thaw import resume_running_stats
+from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from phasewire.app.phases.companions import Companions
     from phasewire.app.phases.phase_criteria import PhaseCriteria
+    from phasewire.app.phases.thaw import BatchNorm
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
 
@@ -76,6 +78,7 @@ class PhaseRunner:
         # Once: a schedule of 50,000 phases takes a second.
         self._state = PhaseState(schedule=record_of(schedule), versions=installed_versions())
         self._parameters = ModuleParameters(module)
+        self._undo: ThawedState | None = None
         self._optimization = PhaseOptimization(
             trainer,
             module,
@@ -274,12 +277,20 @@ class PhaseRunner:
             rank_zero.info(f"Phase {self.depth} is over: {', '.join(self._ended_by)}.")
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
+        undo = self._undo = ThawedState()
+        has_foreign_hooks = runs_code_of_others(self._adapter)
+        if has_foreign_hooks:
+            undo.note(self._module.parameters(), layers_with_running_stats(self._module))
+        is_plain = not has_foreign_hooks and not self._settings.restore_best
         try:
-            with self._optimization.kept_on_failure(self._state.depth, restores=self._settings.restore_best):
+            with self._optimization.kept_on_failure(self._state.depth, is_plain=is_plain):
                 self.step()
         except BaseException:
             self._state = before
+            undo.put_back()
             raise
+        finally:
+            self._undo = None
         self._criteria.begin_phase(self._progress())
 
     def step(self) -> None:
@@ -362,21 +373,25 @@ class PhaseRunner:
         restore_best(self._trainer, self._adapter, path, optimization)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
-        execute = self._adapter.exec_ft_phase
+        adapter, tracks_when_frozen = self._adapter, self._settings.frozen_bn_track_running_stats
+        parameters = self._parameters.named(names)
+        layers = [] if tracks_when_frozen else self._layers_to_thaw(names)
+        if self._undo is not None:
+            self._undo.note(parameters.values(), layers)
+        execute = adapter.exec_ft_phase
         if getattr(execute, "func", execute) is StrategyAdapter.base_ft_phase:
             # It would look at all parameters, to name those thawed before, which is of no use here.
             options = getattr(execute, "keywords", {}) | {"init_thaw": init_thaw}
-            thaw_parameters(self._parameters.named(names), **options)
+            thaw_parameters(parameters, **options)
         else:
             execute(self._module, thaw_pl=names, init_thaw=init_thaw)
-        if self._settings.frozen_bn_track_running_stats:
-            return
+        resume_running_stats(layers)
+
+    def _layers_to_thaw(self, names: list[str]) -> list[BatchNorm]:
         adapter = self._adapter
-        if isinstance(adapter, ShardedCheckpoints):
-            names_before = adapter.recorded_names(names)
-            resume_running_stats(self._module, names_before, name_of=adapter.recorded_module_name)
-        else:
-            resume_running_stats(self._module, names)
+        if not isinstance(adapter, ShardedCheckpoints):
+            return layers_to_thaw(self._module, names)
+        return layers_to_thaw(self._module, adapter.recorded_names(names), name_of=adapter.recorded_module_name)
 
     def _module_names(self, depth: int) -> list[str]:
         names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))

@@ -11,6 +11,7 @@ from lightning.pytorch.demos.boring_classes import RandomDataset
 
 from phasewire.app import FinetuningScheduler
 from phasewire.app.phases.mapped_checkpoint import read_mapped
+from phasewire.app.phases.module_parameters import HeldParameters
 from phasewire.app.phases.param_groups import add_phase_groups
 
 PHASES = 6
@@ -92,6 +93,90 @@ def test_a_group_is_added_as_torch_adds_it(optimizer_class):
     assert [[id(p) for p in group["params"]] for group in groups] == [
         [id(p) for p in group["params"]] for group in theirs.param_groups
     ]
+
+
+def test_a_group_that_torch_refuses_leaves_the_groups_as_they_are():
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    groups, first = optimizer.param_groups, dict(optimizer.param_groups[0])
+    with pytest.raises(ValueError, match="non-leaf"):
+        add_phase_groups(optimizer, [], {"result": layer.weight * 2}, lr=0.2, held=())
+    assert optimizer.param_groups is groups
+    assert groups == [first]
+
+
+def test_an_optimizer_that_keeps_its_groups_elsewhere_adds_them_itself():
+    class Wrapped(torch.optim.SGD):
+        """Keeps its groups in another optimizer, as wrappers do."""
+
+        inner = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+
+        @property
+        def param_groups(self):
+            return self.inner.param_groups
+
+        @param_groups.setter
+        def param_groups(self, groups):
+            pass
+
+    optimizer = Wrapped([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    before, layer = len(optimizer.param_groups), torch.nn.Linear(2, 2)
+    add_phase_groups(optimizer, [], dict(layer.named_parameters()), lr=0.2, held=())
+    assert len(optimizer.param_groups) == before + 1
+    assert optimizer.inner.param_groups[-1]["params"][0] is layer.weight
+
+
+def held_after(change):
+    """The names that are known to be held after two phases and a change of the groups."""
+    layers = {str(at): torch.nn.Parameter(torch.ones(1)) for at in range(6)}
+    optimizer = torch.optim.SGD([{"params": [layers["0"]]}, {"params": [layers["1"]]}], lr=0.1)
+    held = HeldParameters()
+    for name in ("2", "3"):
+        add_phase_groups(optimizer, [], {name: layers[name]}, lr=0.1, held=held.ids(optimizer))
+        held.note_added(optimizer)
+    change(optimizer, layers)
+    return {name for name, parameter in layers.items() if id(parameter) in held.ids(optimizer)}
+
+
+def append_to_a_group(optimizer, layers):
+    optimizer.param_groups[1]["params"].append(layers["5"])
+
+
+def exchange_in_a_group(optimizer, layers):
+    optimizer.param_groups[1]["params"][0] = layers["5"]
+
+
+def add_a_group(optimizer, layers):
+    optimizer.add_param_group({"params": [layers["5"]]})
+
+
+def remove_a_group(optimizer, layers):
+    del optimizer.param_groups[1]
+
+
+def exchange_a_group(optimizer, layers):
+    remove_a_group(optimizer, layers)
+    add_a_group(optimizer, layers)
+
+
+def load_state(optimizer, layers):
+    optimizer.load_state_dict(optimizer.state_dict())
+    append_to_a_group(optimizer, layers)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (append_to_a_group, "01235"),
+        (exchange_in_a_group, "0235"),
+        (add_a_group, "01235"),
+        (remove_a_group, "023"),
+        (exchange_a_group, "0235"),
+        (load_state, "01235"),
+    ],
+)
+def test_what_others_do_to_the_groups_is_noticed(change, expected):
+    assert held_after(change) == set(expected)
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of what is mapped")
