@@ -94,7 +94,8 @@ def optimizers_kept_on_failure(trainer: pl.Trainer, *, only_adds_groups: bool) -
     groups = [keep(optimizer) for optimizer in optimizers]
     states = [{key: _copied(value) for key, value in config.scheduler.state_dict().items()} for config in configs]
     # The state of a scheduler tells what its lambdas hold, and loading it leaves those that were added.
-    lambdas = [list(getattr(config.scheduler, "lr_lambdas", ())) for config in configs]
+    lambdas = [getattr(config.scheduler, "lr_lambdas", []) for config in configs]
+    counts = list(map(len, lambdas))
     try:
         yield
     except BaseException:
@@ -102,10 +103,10 @@ def optimizers_kept_on_failure(trainer: pl.Trainer, *, only_adds_groups: bool) -
         for optimizer, kept in zip(optimizers, groups, strict=True):
             optimizer.param_groups = kept
             maintain_partition(optimizer)
-        for config, optimizer, state, kept_lambdas in zip(configs, driven, states, lambdas, strict=True):
+        for added_to, count in zip(lambdas, counts, strict=True):
+            del added_to[count:]
+        for config, optimizer, state in zip(configs, driven, states, strict=True):
             config.scheduler.optimizer = optimizer
-            if kept_lambdas:
-                config.scheduler.lr_lambdas = kept_lambdas
             config.scheduler.load_state_dict(state)
         raise
 
