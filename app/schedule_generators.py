@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError
 from phasewire.app.entry_points import EntryPointRegistry
 from phasewire.app.plugin_record import PluginRecord
-from phasewire.app.schedule.generators.options import with_options
 from phasewire.app.schedule.model import Schedule
 
 if TYPE_CHECKING:
@@ -114,6 +113,9 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
             ConfigError: No generator is called so, it does not load, or does not take these options.
             ScheduleError: It fails, or gives something else than a schedule.
         """
+        # Imported where it is needed, and with it the generators that ship with Phasewire.
+        from phasewire.app.schedule.generators.options import with_options
+
         record = self.record_of(reference, where=where)
         generator = with_options(record.load(where=where), options, where=options_where)
         try:

@@ -22,7 +22,6 @@ from phasewire.app.phases.param_groups import (
     restart_with_groups,
 )
 from phasewire.app.phases.reinit import attach, construct_lr_scheduler, construct_optimizer, set_starting_rates
-from phasewire.app.phases.reinit_trial import ReinitTrial
 from phasewire.app.phases.rollback import optimizers_kept_on_failure
 from phasewire.app.phases.state import OptimizationState
 
@@ -143,6 +142,8 @@ class PhaseOptimization:
             ConfigError: An lr scheduler is not known to work.
             ScheduleError: One cannot be constructed, or could not do its work.
         """
+        from phasewire.app.phases.reinit_trial import ReinitTrial  # most fits have nothing to try
+
         ReinitTrial(
             self._schedule,
             depths,
