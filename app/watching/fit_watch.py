@@ -46,7 +46,7 @@ class FitWatch:
         self._checkpoint: FTSCheckpoint | None = None
         self._standing: Standing | None = None
         self._ended_epoch: tuple[int, int] | None = None
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, float]] = set()
 
     # -- the fit -------------------------------------------------------------------------------------------------
 
@@ -82,6 +82,7 @@ class FitWatch:
         self._write("phase_began", self._of_phase(begun))
         self._show(begun.standing)
         if resumed:
+            self._seen = self._kept_checkpoints()
             self._log_metrics(begun.standing)  # in the middle of an epoch none begins
 
     def end(self, how: str, reason: str = "") -> None:
@@ -171,14 +172,16 @@ class FitWatch:
         return {name: float(value) for name, value in self._trainer.callback_metrics.items() if value.numel() == 1}
 
     def _note_checkpoints(self, epoch: int) -> None:
-        checkpoint = self._checkpoint
-        if checkpoint is None or self._standing is None:
-            return
-        for path, score in checkpoint.best_k_models.items():
-            if path not in self._seen:
-                self._seen.add(path)
-                content = {"path": path, "monitor": checkpoint.monitor, "score": float(score), "epoch": epoch}
+        kept = self._kept_checkpoints()
+        if self._checkpoint is not None and self._standing is not None:
+            for path, score in sorted(kept - self._seen):
+                content = {"path": path, "monitor": self._checkpoint.monitor, "score": score, "epoch": epoch}
                 self._write("checkpoint_saved", {**content, "phase": self._standing.depth})
+        self._seen = kept
+
+    def _kept_checkpoints(self) -> set[tuple[str, float]]:
+        best = {} if self._checkpoint is None else self._checkpoint.best_k_models
+        return {(path, float(score)) for path, score in best.items()}
 
     def _write(self, event: str, fields: Mapping[str, object]) -> None:
         if self._record is None:
@@ -248,5 +251,11 @@ class FitWatch:
             "versions": {**installed_versions(), "python": platform.python_version()},
             "platform": platform.platform(terse=True),
             "folder": str(Path(folder).absolute()),
+            "logger_folders": [str(Path(each).absolute()) for each in _folders_of(trainer)],
             "schedule": list(schedule),
         }
+
+
+def _folders_of(trainer: pl.Trainer) -> Sequence[str]:
+    folders = (getattr(logger, "log_dir", None) for logger in trainer.loggers)
+    return [folder for folder in folders if isinstance(folder, str)]

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from phasewire.adapters.errors import ConfigError
 
-__all__ = ["RECORD_FORMAT", "RECORD_NAME", "RunRecord", "StoredRecord", "numbers_of", "read_record"]
+__all__ = ["RECORD_FORMAT", "RECORD_NAME", "RunRecord", "StoredRecord", "read_record"]
 
 #: The name of the file in the log folder.
 RECORD_NAME: Final = "phasewire_run.jsonl"
@@ -105,22 +105,6 @@ def read_record(path: Path) -> StoredRecord:
                 remedy="Use the release that wrote it, or a newer one.",
             )
     return StoredRecord(path, tuple(events), unreadable)
-
-
-def numbers_of(mapping: Mapping[str, object]) -> Iterator[tuple[str, float]]:
-    """Give back the numbers of a mapping that was written; those that JSON does not have stand there as text.
-
-    Args:
-        mapping: Name to number.
-
-    Yields:
-        Name and number; what is no number is left out.
-    """
-    for name, value in mapping.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            yield name, float(value)
-        elif value in ("nan", "inf", "-inf"):
-            yield name, float(str(value))
 
 
 def _event_of(line: str) -> Event | None:

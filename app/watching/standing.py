@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedParameter
 
 from phasewire.adapters.lightning_seams import unwrapped_name
 
@@ -94,7 +94,7 @@ class Thawed:
 
     def __init__(self, module: nn.Module) -> None:
         self._sizes = {
-            unwrapped_name(name): 0 if is_lazy(parameter) else parameter.numel()
+            unwrapped_name(name): 0 if isinstance(parameter, UninitializedParameter) else parameter.numel()
             for name, parameter in module.named_parameters()
         }
         self._phase_of: dict[str, int] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from phasewire.app.transition_criteria import BuiltCriterion
     from phasewire.app.watching.standing import Group, PhaseBegun, Restored, Standing
 
-__all__ = ["phase_line", "trained_words", "what_ends"]
+__all__ = ["ended_by_words", "phase_line", "trained_words", "what_ends"]
 
 #: What people call the two criteria of every schedule.
 _NATIVE_WORDS: Final = MappingProxyType({"early_stopping": "early stopping", "epochs": "max_transition_epoch"})
@@ -64,7 +64,7 @@ def phase_line(begun: PhaseBegun) -> str:
         Whole sentences.
     """
     standing = begun.standing
-    ended = f", because {_ended_by(begun.ended_by)} ended phase {standing.depth - 1}" if begun.ended_by else ""
+    ended = f", because {ended_by_words(begun.ended_by)} ended phase {standing.depth - 1}" if begun.ended_by else ""
     thawed = f"Thawed {_tensors(begun.names)} with {begun.parameters:,} parameters ({_listed(begun.names)})."
     restored = "" if begun.restored is None else f" {_restored(begun.restored)}"
     return (
@@ -89,7 +89,15 @@ def trained_words(standing: Standing) -> str:
     )
 
 
-def _ended_by(criteria: Sequence[str]) -> str:
+def ended_by_words(criteria: Sequence[str]) -> str:
+    """Name what has ended a phase.
+
+    Args:
+        criteria: The labels of the criteria.
+
+    Returns:
+        A few words.
+    """
     return " and ".join(_NATIVE_WORDS.get(criterion, criterion) for criterion in criteria)
 
 
