@@ -79,6 +79,9 @@ class FinetuningScheduler(Callback):
         transition_criteria: What ends a phase: ``"early_stopping"``, ``"epochs"``, ``"plateau"``, the name of an
             installed criterion, ``module:Class``, or the class; one with options as ``{"plateau": {"window": 3}}``. By
             default early stopping and epochs.
+        progress_bar: Show the phase, and what ends it, in the Trainer's progress bar.
+        log_phase_metrics: Give phase, trained parameters and learning rates to the Trainer's loggers, once an epoch.
+        run_record: Append what happens to ``phasewire_run.jsonl`` in the log folder, for ``phasewire report``.
         resolver: Chooses the adapter.
         validator: Resolves the schedule.
         translator: Passes checkpoints through the adapter.
@@ -112,6 +115,9 @@ class FinetuningScheduler(Callback):
         schedule_generator: str | None = None,
         schedule_generator_cfg: Options = None,
         transition_criteria: Criteria = None,
+        progress_bar: bool = True,
+        log_phase_metrics: bool = True,
+        run_record: bool = True,
         resolver: AdapterResolver | None = None,
         validator: ScheduleValidator | None = None,
         translator: CheckpointTranslator | None = None,
@@ -140,6 +146,9 @@ class FinetuningScheduler(Callback):
             schedule_generator=schedule_generator,
             schedule_generator_cfg=schedule_generator_cfg,
             transition_criteria=transition_criteria,
+            progress_bar=progress_bar,
+            log_phase_metrics=log_phase_metrics,
+            run_record=run_record,
         )
         logging.getLogger(rank_zero.LOGGER_NAME).setLevel(self.settings.logging_level)
         self._resolver = resolver or AdapterResolver()
@@ -364,6 +373,11 @@ class FinetuningScheduler(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Catch up on what Lightning leaves out of a resumed fit."""
         self._session().end_training()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Tell that the fit has failed."""
+        if self._fit is not None and trainer.state.fn == TrainerFn.FITTING:
+            self._fit.fail(exception)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the checkpoints whose removal was put off."""
