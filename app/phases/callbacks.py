@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.errors import ConfigError, PhasewireError
 from phasewire.adapters.logged_metrics import not_logged
 from phasewire.app.atomic_save import replace_link
 from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
@@ -231,6 +231,8 @@ class FTSCheckpoint(ModelCheckpoint):
         self._saving_at = trainer.global_step
         try:
             save()
+        except PhasewireError:
+            raise
         except MisconfigurationException as error:
             if self.monitor is None or self.monitor in trainer.callback_metrics:
                 raise

@@ -17,6 +17,7 @@ from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
+from phasewire.app.phases.undamaged import Signature, require_undamaged, signature_of
 from phasewire.app.strategy_seam import StrategySeam
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def translate_checkpoints_of(
     parallel = _parallel_checkpoints(strategy)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
+    as_saved: dict[str, Signature | None] = {}  # of what this process has written nothing needs to be compared
 
     def setup(trainer: pl.Trainer) -> None:
         if set_up_fit is None:
@@ -73,9 +75,16 @@ def translate_checkpoints_of(
         path = os.fspath(checkpoint_path)
         read_from[:] = [path]
         finish_saves(strategy.checkpoint_io)
+
+        def load() -> dict[str, Any]:
+            signature = signature_of(path)
+            if signature is None or signature != as_saved.get(path):
+                require_undamaged(path)
+            return _read(adapter, seam, checkpoint_path, **options)
+
         with _readable(checkpoint_path):
             checkpoint = load_when_written(
-                lambda: _read(adapter, seam, checkpoint_path, **options),
+                load,
                 strategy.checkpoint_io,
                 saved_at_step=saved_at_step.get(path),
             )
@@ -93,10 +102,12 @@ def translate_checkpoints_of(
     def save_checkpoint(
         checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object
     ) -> None:
+        path = os.fspath(filepath)
         translator.sign(checkpoint, writing_adapter())
-        saved_at_step[os.fspath(filepath)] = checkpoint.get("global_step")
-        with saving_atomically(strategy):
+        saved_at_step[path] = checkpoint.get("global_step")
+        with _writable(path), saving_atomically(strategy):
             seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
+        as_saved[path] = signature_of(path)
         kept_files.note_saved(filepath, seam.remove_checkpoint)
 
     def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:
@@ -190,3 +201,33 @@ def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
             remedy="Give a checkpoint that is there and whole. Between phases it is the best one; it must stay until "
             "the run is over.",
         ) from error
+
+
+@contextmanager
+def _writable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except PhasewireError:
+        raise
+    except Exception as error:
+        # torch reports a full disk as "unexpected pos 832 vs 726", with what the system said as the context.
+        refused = next((each for each in _chain(error) if isinstance(each, OSError)), None)
+        reason = f"{type(error).__name__}: {error}" if refused is None else f"{type(refused).__name__}: {refused}"
+        mend = (
+            "Remove from the state of the module, the callbacks or the data what cannot be pickled"
+            if refused is None
+            else "Make room on the disk, or give back the right to write there"
+        )
+        raise CheckpointError(
+            f"The checkpoint cannot be written ({reason}).",
+            where=path,
+            remedy=f"{mend}. What was saved before is as it was: resume from the newest checkpoint with "
+            "fit(ckpt_path=...).",
+        ) from error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
