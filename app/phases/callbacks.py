@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError, PhasewireError
@@ -120,6 +121,12 @@ class FTSEarlyStopping(EarlyStopping):
             raise not_logged(type(self).__name__, self.monitor, trainer) from error
         if stopping_before or not trainer.should_stop:
             return
+        if self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC:
+            rank_zero_warn(
+                f"Training stops: {self.monitor!r} is {float(trainer.callback_metrics[self.monitor])}. Once the cause "
+                "is mended (a learning rate that is too high, or a division by zero), resume from a checkpoint of an "
+                "earlier epoch: one that is saved from here on tells that the training has ended."
+            )
         # Lightning lets any process stop all of them, but only the process that decided knows its reason.
         patient = self.stopping_reason in (EarlyStoppingReason.NOT_STOPPED, EarlyStoppingReason.PATIENCE_EXHAUSTED)
         if self.final_phase or not trainer.strategy.reduce_boolean_decision(patient, all=True):

@@ -13,6 +13,7 @@ from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.criteria import EpochCriterion
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
@@ -186,7 +187,8 @@ class PhaseRunner:
         known = self._named_parameters()
 
         def parameters_of(depth: int) -> dict[str, Parameter]:
-            names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
+            with calling(self._adapter, "fts_optim_inspect"):
+                names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
             return {name: known[name] for name in names if name in known}
 
         self._optimization.try_new(
@@ -200,7 +202,8 @@ class PhaseRunner:
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
         if self._settings.enforce_phase0_params:
-            self._adapter.phase0_optimizer_override()
+            with calling(self._adapter, "phase0_optimizer_override"):
+                self._adapter.phase0_optimizer_override()
             rank_zero.info(
                 "The optimizer was made to hold the parameters of phase 0 and no others, with its default options. To "
                 "configure groups yourself, give it only parameters that require a gradient."
@@ -274,7 +277,12 @@ class PhaseRunner:
         try:
             with self._optimization.kept_on_failure():
                 self.step()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(
+                f"Phase {self._state.depth} did not begin, and the run stays in phase {before.depth}. Once the cause "
+                "is mended, resume from the newest checkpoint with fit(ckpt_path=...), which begins the phase again."
+                f"{self._support.told_of_failure()}"
+            )
             self._state = before
             raise
         self._criteria.begin_phase(self._progress())
@@ -288,11 +296,16 @@ class PhaseRunner:
         self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
         forget_compiled_code(self._module)
-        self._adapter.on_phase_thawed(self.depth)
+        self.tell_thawed()
         rank_zero.info(
             f"Phase {self.depth} of {self.final_depth} begins at epoch {self._trainer.current_epoch} with "
-            f"{len(self._adapter.logical_param_translation(thawed))} parameters thawed."
+            f"{len(self._logical(thawed))} parameters thawed."
         )
+
+    def tell_thawed(self) -> None:
+        """Tell the adapter that the parameters of the phase are thawed, and in the optimizer."""
+        with calling(self._adapter, "on_phase_thawed"):
+            self._adapter.on_phase_thawed(self.depth)
 
     def thaw_to_depth(self, depth: int | None = None) -> None:
         """Thaw every phase up to a depth.
@@ -361,7 +374,8 @@ class PhaseRunner:
         restore_best(self._trainer, self._adapter, path, optimization)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
-        self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
+        with calling(self._adapter, "exec_ft_phase"):
+            self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
         if self._settings.frozen_bn_track_running_stats:
             return
         adapter = self._adapter
@@ -372,7 +386,8 @@ class PhaseRunner:
             resume_running_stats(self._module, names)
 
     def _module_names(self, depth: int, known: Mapping[str, Parameter] | None = None) -> list[str]:
-        names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+        with calling(self._adapter, "fts_optim_transform"):
+            names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
         if not isinstance(names, list):
             raise AdapterError(
                 f"{type(self._adapter).__name__}.fts_optim_transform returned {type(names).__name__}, not a list.",
@@ -396,4 +411,8 @@ class PhaseRunner:
         return dict(self._module.named_parameters())
 
     def _readable(self, names: Iterable[str]) -> str:
-        return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
+        return ", ".join(sorted(self._logical(list(names))))
+
+    def _logical(self, names: list[str]) -> list[str]:
+        with calling(self._adapter, "logical_param_translation"):
+            return self._adapter.logical_param_translation(names)

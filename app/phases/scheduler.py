@@ -17,6 +17,7 @@ from phasewire.adapters.lightning_seams import saves_model_parallel_shards, unwr
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
 from phasewire.app.model_views import ModelViews
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.argument_types import Criteria, GivenSchedule, Options
 from phasewire.app.phases.companions import refuse_a_second
 from phasewire.app.phases.fit_session import FitSession, PlainSchedule
@@ -342,7 +343,8 @@ class FinetuningScheduler(Callback):
         )
         if fitting:
             self._session().find_companions(self)
-            self.strategy_adapter.on_before_init_fts()
+            with calling(self.strategy_adapter, "on_before_init_fts"):
+                self.strategy_adapter.on_before_init_fts()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the optimizer against phase 0, or go to the phase a checkpoint was written in.
@@ -350,7 +352,8 @@ class FinetuningScheduler(Callback):
         Raises:
             PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
-        self.strategy_adapter.on_before_fts_fit_start()
+        with calling(self.strategy_adapter, "on_before_fts_fit_start"):
+            self.strategy_adapter.on_before_fts_fit_start()
         self._session().begin_fit()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -432,7 +435,8 @@ class FinetuningScheduler(Callback):
             allow_untested=self.settings.allow_untested,
         )
         self._adapter = build(**(self.settings.strategy_adapter_cfg or {}))
-        self._adapter.connect(self)
+        with calling(self._adapter, "connect"):
+            self._adapter.connect(self)
         rank_zero.debug(f"{type(self._adapter).__name__} is connected.")
 
     @property

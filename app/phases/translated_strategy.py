@@ -17,7 +17,7 @@ from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
-from phasewire.app.phases.undamaged import Signature, require_undamaged, signature_of
+from phasewire.app.phases.undamaged import SavedFiles
 from phasewire.app.strategy_seam import StrategySeam
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def translate_checkpoints_of(
     parallel = _parallel_checkpoints(strategy)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
-    as_saved: dict[str, Signature | None] = {}  # of what this process has written nothing needs to be compared
+    saved_files = SavedFiles()
 
     def setup(trainer: pl.Trainer) -> None:
         if set_up_fit is None:
@@ -77,9 +77,7 @@ def translate_checkpoints_of(
         finish_saves(strategy.checkpoint_io)
 
         def load() -> dict[str, Any]:
-            signature = signature_of(path)
-            if signature is None or signature != as_saved.get(path):
-                require_undamaged(path)
+            saved_files.require_undamaged(path)
             return _read(adapter, seam, checkpoint_path, **options)
 
         with _readable(checkpoint_path):
@@ -107,7 +105,7 @@ def translate_checkpoints_of(
         saved_at_step[path] = checkpoint.get("global_step")
         with _writable(path), saving_atomically(strategy):
             seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
-        as_saved[path] = signature_of(path)
+        saved_files.note(path)
         kept_files.note_saved(filepath, seam.remove_checkpoint)
 
     def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:

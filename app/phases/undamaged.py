@@ -1,7 +1,7 @@
 """Tells a checkpoint whose bytes have changed since it was written.
 
-A checkpoint of torch is a zip archive, which holds a checksum of every tensor; ``torch.load`` does not compare them, and
-loads a weight with a flipped bit without a word.
+A checkpoint of torch is a zip archive, which holds a checksum of every tensor; ``torch.load`` does not compare them,
+and loads a weight with a flipped bit without a word.
 """
 
 from __future__ import annotations
@@ -15,25 +15,39 @@ import torch
 from phasewire.adapters.errors import CheckpointError
 from phasewire.app.atomic_save import is_local
 
-__all__ = ["Signature", "require_undamaged", "signature_of"]
+__all__ = ["SavedFiles", "require_undamaged"]
 
-#: What the system tells of a file, and changes with it: device, number, size in bytes, time of the last change.
-Signature = tuple[int, int, int, int]
+# What the system tells of a file, and changes with it: device, number, size in bytes, time of the last change.
+_Signature = tuple[int, int, int, int]
 
 
-def signature_of(path: str | os.PathLike[str]) -> Signature | None:
-    """Tell what changes when a file does.
+class SavedFiles:
+    """The files that a run has saved: what nobody has touched since then needs no look at every byte of it."""
 
-    Args:
-        path: The file.
+    def __init__(self) -> None:
+        self._signatures: dict[str, _Signature | None] = {}
 
-    Returns:
-        What the system tells; ``None`` if it is no file of this machine.
-    """
-    if not is_local(path) or not Path(path).is_file():
-        return None
-    told = Path(path).stat()
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
+    def note(self, path: str | os.PathLike[str]) -> None:
+        """Note a file that was saved just now.
+
+        Args:
+            path: Where it is.
+        """
+        self._signatures[os.fspath(path)] = _signature_of(path)
+
+    def require_undamaged(self, path: str | os.PathLike[str]) -> None:
+        """Compare the checksums in a checkpoint, as :func:`require_undamaged` does, if it was changed since.
+
+        Args:
+            path: The checkpoint.
+
+        Raises:
+            CheckpointError: It is damaged.
+            OSError: The file cannot be read.
+        """
+        signature = _signature_of(path)
+        if signature is None or signature != self._signatures.get(os.fspath(path)):
+            require_undamaged(path)
 
 
 def require_undamaged(path: str | os.PathLike[str]) -> None:
@@ -50,7 +64,7 @@ def require_undamaged(path: str | os.PathLike[str]) -> None:
         OSError: The file cannot be read.
         zipfile.BadZipFile: It is a damaged archive.
     """
-    if not is_local(path) or not Path(path).is_file() or not torch.serialization.get_crc32_options():
+    if _signature_of(path) is None or not torch.serialization.get_crc32_options():
         return
     with Path(path).open("rb") as file:
         if not zipfile.is_zipfile(file):
@@ -64,3 +78,10 @@ def require_undamaged(path: str | os.PathLike[str]) -> None:
             where=os.fspath(path),
             remedy="Give another checkpoint, such as an earlier one or a copy, and have a look at the disk.",
         )
+
+
+def _signature_of(path: str | os.PathLike[str]) -> _Signature | None:
+    if not is_local(path) or not Path(path).is_file():
+        return None
+    told = Path(path).stat()
+    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns

@@ -32,6 +32,7 @@ BY_EPOCHS = replace(
         2: {"params": ["layers.0.*"], "max_transition_epoch": 6},
     },
     epoch_transitions_only=True,
+    val_losses=(),  # the real ones
 )
 LINKING = replace(JOB, checkpoint={"save_last": "link"})
 

@@ -141,7 +141,7 @@ class Scene:
                 ``before`` the fault, or the ``start``; or one of several.
         """
         before = {Path(name).name for name in self._read_note()["files"]}
-        candidates = [path for path in self.recovery if goes_on != "before" or path.name in before]
+        candidates = [path for path in self.recovery if "before" not in goes_on or path.name in before]
         tried: list[str] = []
         attempts = ((path, self._resumed(path, tried)) for path in [*candidates, None])
         path, resumed = next((attempt for attempt in attempts if attempt[1] is not None), (None, None))

@@ -325,15 +325,15 @@ FAULTS: list[Fault] = [
     Fault(
         "metric-missing-for-epochs",
         "The monitored metric is not logged in epochs 2 and 3",
-        "A missing value counts as no improvement and no checkpoint is called by it; training goes on",
+        "Lightning keeps the last value, so a missing one counts as no improvement: the phase ends by patience",
         at(Moment("validation starts", 2), inject.log_nothing(from_epoch=2, to_epoch=4)),
         "whole",
-        goes_on="before",
+        goes_on="before earlier",
     ),
     # -- adapters ----------------------------------------------------------------------------------------------------
     *(
         Fault(
-            f"adapter-raises-in-{hook}",
+            f"adapter-raises-in-{hook}" + ("-in-transition" if in_transition else ""),
             f"The adapter raises in `{hook}`" + (", in the transition" if in_transition else ", when it is first called"),
             "The error names the hook, the adapter and what to do"
             + ("; the transition is taken back" if in_transition else ""),
