@@ -18,7 +18,7 @@ from phasewire.adapters.errors import ConfigError, PhasewireError
 from phasewire.adapters.logged_metrics import not_logged
 from phasewire.app.atomic_save import replace_link
 from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
-from phasewire.app.phases.checkpoint_files import may_be_replaced, newest_link, relocated
+from phasewire.app.phases.checkpoint_files import FileNames, may_be_replaced, newest_link, relocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,6 +175,8 @@ class FTSCheckpoint(ModelCheckpoint):
     _best_seen: tuple[str, float | None] = ("", None)
     _saving_at: int | None = None
     _resumed: bool = False
+    _names: FileNames | None = None
+    _keeps_best: bool = False
 
     def connect(self, phases: Phases) -> None:
         """Take the scheduler whose phases are recorded.
@@ -213,6 +215,7 @@ class FTSCheckpoint(ModelCheckpoint):
         """
         super().on_fit_start(trainer, pl_module)
         self._phases = _scheduler_in(trainer, self._phases, self)
+        self._file_names().begin(self.dirpath)
 
     def on_train_batch_end(
         self,
@@ -234,6 +237,25 @@ class FTSCheckpoint(ModelCheckpoint):
         """Save where Lightning's callback saves."""
         self._save(trainer, lambda: super(FTSCheckpoint, self).on_validation_end(trainer, pl_module))
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save where Lightning's callback saves, but over none of the best checkpoints."""
+        self._keeps_best = True
+        try:
+            super().on_exception(trainer, pl_module, exception)
+        finally:
+            self._keeps_best = False
+            self._file_names().release()
+
+    # Any: metrics are what the module logged.
+    def format_checkpoint_name(
+        self, metrics: dict[str, Any], filename: str | None = None, ver: int | None = None, prefix: str | None = None
+    ) -> str:
+        """Give the name of a checkpoint; one that is saved on an exception does not get that of a best one."""
+        name, number = super().format_checkpoint_name(metrics, filename, ver, prefix), self.STARTING_VERSION
+        while self._keeps_best and name in self.best_k_models:
+            name, number = super().format_checkpoint_name(metrics, filename, number, prefix), number + 1
+        return name
+
     def _save(self, trainer: pl.Trainer, save: Callable[[], None]) -> None:
         self._saving_at = trainer.global_step
         try:
@@ -246,16 +268,27 @@ class FTSCheckpoint(ModelCheckpoint):
             raise not_logged(type(self).__name__, self.monitor, trainer) from error
         finally:
             self._saving_at = None
+            self._file_names().release()
 
     def file_exists(self, filepath: str | os.PathLike[str], trainer: pl.Trainer) -> bool:
         """Tell whether a file must not be written over, which gives the new one a number.
 
         A run that was cut off may have saved files after the checkpoint it resumes from, and a resumed run saves the
-        same again: those it may replace.
+        same again: those it may replace. A name that another run is about to save is taken, too.
         """
-        if not super().file_exists(os.fspath(filepath), trainer):
-            return False
-        return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
+        there = super().file_exists
+
+        def must_stay() -> bool:
+            if not there(os.fspath(filepath), trainer):
+                return False
+            return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
+
+        return not self._file_names().is_free(filepath, trainer, must_stay)
+
+    def _file_names(self) -> FileNames:
+        if self._names is None:
+            self._names = FileNames()
+        return self._names
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:

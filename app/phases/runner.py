@@ -281,7 +281,6 @@ class PhaseRunner:
             error.add_note(
                 f"Phase {self._state.depth} did not begin, and the run stays in phase {before.depth}. Once the cause "
                 "is mended, resume from the newest checkpoint with fit(ckpt_path=...), which begins the phase again."
-                f"{self._support.told_of_failure()}"
             )
             self._state = before
             raise

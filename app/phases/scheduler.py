@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.errors import ConfigError, PhasewireError
 from phasewire.adapters.lightning_seams import saves_model_parallel_shards, unwrapped_name
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
@@ -399,6 +399,16 @@ class FinetuningScheduler(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the metrics, once they are logged."""
         self._session().end_epoch()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Tell which of several processes failed: what one of them waits in vain for, another one knows."""
+        if self._runner is None or trainer.world_size == 1 or isinstance(exception, PhasewireError):
+            return
+        exception.add_note(
+            f"This is process {trainer.global_rank} of {trainer.world_size}, in phase {self.curr_depth}. If it lost a "
+            "connection or waited too long, another process has failed or hangs: look at what that one said. Once the "
+            "cause is mended, resume all of them from the newest checkpoint with fit(ckpt_path=...)."
+        )
 
     # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has
     # one in words that say nothing of schedules, before ours can.

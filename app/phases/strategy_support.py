@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, ParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from phasewire.adapters.sharding import reshard
@@ -50,20 +50,6 @@ class StrategySupport:
             What all processes do.
         """
         return self._strategy.reduce_boolean_decision(decision, all=False)
-
-    def told_of_failure(self) -> str:
-        """Say what else the person should know of a transition that failed here.
-
-        Returns:
-            Nothing, or a sentence that begins with a space.
-        """
-        strategy = self._strategy
-        if not isinstance(strategy, ParallelStrategy) or strategy.world_size == 1:
-            return ""
-        return (
-            f" This is process {strategy.global_rank} of {strategy.world_size}. If it lost the connection or waited "
-            "too long, another process has failed or hangs: look at what that one said."
-        )
 
     def as_first_process(self, value: str) -> str:
         """Give the value that the first process has.

@@ -327,5 +327,3 @@ def turn_clock_back(scene: Scene) -> None:
         replace_file(source, target)
 
     os.replace = dated
-
-

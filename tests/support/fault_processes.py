@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from fault_scene import JOB, Injecting, Scene, differences, said
+from fault_scene import JOB, Injecting, Scene, best_weights, differences, said
 from resuming import Job, Moment, Outcome
 
 Act = Callable[[Scene], Any]
@@ -247,7 +247,7 @@ def train_two_runs(scene: Scene, moment: Moment | None, act: Act) -> None:
         RunError: One did not end as it would have alone.
     """
     step = multiprocessing.get_context("fork").Barrier(2)
-    whole = scene.whole
+    seeds = (0, 1)
 
     class Together(Injecting):
         def reached(self, hook: str) -> None:
@@ -255,23 +255,18 @@ def train_two_runs(scene: Scene, moment: Moment | None, act: Act) -> None:
                 step.wait(MOST_SECONDS)
             super().reached(hook)
 
-    def run() -> None:
-        outcome = scene.job.start(scene.run, knife=Together(scene, moment, act))
-        best = Path(outcome.trainer.checkpoint_callback.best_model_path)
-        state = torch.load(best, weights_only=True)["state_dict"]
-        expected = whole.best_files().popitem()[1]["state_dict"]
-        found = differences(dict(whole.module.state_dict()), dict(outcome.module.state_dict()))
-        found += differences(expected, dict(state))
+    def run(seed: int) -> None:
+        alone = scene.job.start(scene.folder / f"alone {seed}", seed=seed)
+        together = scene.job.start(scene.run, seed=seed, knife=Together(scene, moment, act))
+        found = differences(dict(alone.module.state_dict()), dict(together.module.state_dict()))
+        found += differences(best_weights(alone), best_weights(together))
+        step.wait(MOST_SECONDS)
+        resumed = scene.job.start(scene.run, ckpt_path=together.trainer.checkpoint_callback.best_model_path)
+        found += differences(dict(alone.module.state_dict()), dict(resumed.module.state_dict()))
         if found:
             raise RunError("\n".join(found))
-        (scene.folder / f"best of {os.getpid()}").write_text(str(best))
 
-    logs = [scene.folder / f"run{number}.txt" for number in (0, 1)]
-    codes = _wait([_fork(run, log) for log in logs])
+    logs = [scene.folder / f"run{seed}.txt" for seed in seeds]
+    codes = _wait([_fork(lambda seed=seed: run(seed), log) for seed, log in zip(seeds, logs, strict=True)])
     if any(code != 0 for code in codes.values()):
         raise RunError("\n".join(log.read_text() for log in logs if log.exists()) or f"{codes}")
-    bests = [path.read_text() for path in scene.folder.glob("best of *")]
-    if len(set(bests)) != 2:
-        raise RunError(f"both runs have the same best checkpoint: {bests}")
-
-

@@ -104,7 +104,7 @@ def problems_of(fault: Fault, case: tuple[Moment | None, Act], folder: Path, who
     found += [f"does not say {pattern!r}: {text[-2000:]}" for pattern in fault.says if not re.search(pattern, text)]
 
     def look() -> list[str]:
-        return scene.lost() + scene.go_on(fault.goes_on)
+        return scene.lost() + (scene.go_on(fault.goes_on) if fault.goes_on else [])
 
     after, code = in_a_fork(look, folder / "after.txt")
     found += after if code == 0 else [f"what is left cannot be looked at: {after}"]

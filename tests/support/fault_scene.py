@@ -151,13 +151,8 @@ class Scene:
         found = [] if used in goes_on.split() else [f"goes on from the {used}, not the {goes_on}: {tried}"]
         strict = used == "newest"
         found += differences(_lasting(self.whole, strict=strict), _lasting(resumed, strict=strict))
-        found += differences(self._best_weights(self.whole), self._best_weights(resumed))
+        found += differences(best_weights(self.whole), best_weights(resumed))
         return found + [f"{path.name} is left" for path in files_of(self.run) if "draft" in path.name]
-
-    @staticmethod
-    def _best_weights(outcome: Outcome) -> Any:
-        checkpoint = torch.load(outcome.trainer.checkpoint_callback.best_model_path, weights_only=True)
-        return {key: checkpoint[key] for key in ("epoch", "global_step", "state_dict", "optimizer_states")}
 
     def _resumed(self, path: Path | None, tried: list[str]) -> Outcome | None:
         try:
@@ -190,6 +185,12 @@ def step_of(path: Path) -> int:
 
 def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def best_weights(outcome: Outcome) -> dict[str, Any]:
+    """What is in the best checkpoint of a run."""
+    checkpoint = torch.load(outcome.trainer.checkpoint_callback.best_model_path, weights_only=True)
+    return {key: checkpoint[key] for key in ("epoch", "global_step", "state_dict", "optimizer_states")}
 
 
 def unreadable(path: Path) -> Iterator[str]:

@@ -39,7 +39,8 @@ class Fault:
     says: tuple[str, ...] = ()
     """What the error must say: patterns for the cause and for the remedy."""
     goes_on: str = "newest"
-    """Where the run can go on: its ``newest`` checkpoint, an ``earlier`` one, or the ``start``."""
+    """Where the run can go on: its ``newest`` checkpoint, an ``earlier`` one, the newest from ``before`` the fault, or
+    the ``start``; or one of several. Nowhere if empty."""
     job: Job = JOB
     needs: str = ""
     """What not every machine allows."""
@@ -334,12 +335,17 @@ FAULTS: list[Fault] = [
     *(
         Fault(
             f"adapter-raises-in-{hook}" + ("-in-transition" if in_transition else ""),
-            f"The adapter raises in `{hook}`" + (", in the transition" if in_transition else ", when it is first called"),
+            f"The adapter raises in `{hook}`"
+            + (", in the transition" if in_transition else ", when it is first called"),
             "The error names the hook, the adapter and what to do"
             + ("; the transition is taken back" if in_transition else ""),
             at(Moment("never", 0), inject.nothing),
             "error",
-            (f"{adapters.NAME}.*{hook}|{hook}.*{adapters.NAME}", "the disk is on fire", "[Mm]end|Nothing was|No checkpoint"),
+            (
+                f"{adapters.NAME}.*{hook}|{hook}.*{adapters.NAME}",
+                "the disk is on fire",
+                "[Mm]end|Nothing was|No checkpoint",
+            ),
             goes_on="newest" if in_transition else "start",
             job=adapters.job_raising_in(hook, in_transition=in_transition),
         )
@@ -369,6 +375,7 @@ FAULTS: list[Fault] = [
         at(Moment("epoch starts", 0), inject.nothing),
         "whole",
         ("Another run", "folder of its own"),
+        goes_on="",  # each went on by itself
         train=processes.train_two_runs,
     ),
     # -- several processes -------------------------------------------------------------------------------------------
@@ -376,9 +383,9 @@ FAULTS: list[Fault] = [
         "rank-killed-in-transition",
         "One of two processes is killed within a transition, the first one or the second",
         "The other stops with an error within 30 seconds; both go on together from the newest checkpoint",
-        [(moment, inject.on_rank(rank, inject.send("SIGKILL"))) for rank in (0, 1) for moment in TRANSITION[:3:2]],
+        [(TRANSITION[2 * (1 - rank)], inject.on_rank(rank, inject.send("SIGKILL"))) for rank in (0, 1)],
         "error",
-        ("Phase 1 did not begin", "another process"),
+        ("process . of 2", "another process has failed"),
         train=processes.train_in_two_processes,
         job=processes.DDP,
     ),
@@ -386,7 +393,7 @@ FAULTS: list[Fault] = [
         "rank-raises-in-transition",
         "The adapter of one of two processes raises within a transition",
         "Both stop with an error within 30 seconds; both go on together from the newest checkpoint",
-        [(moment, inject.on_rank(1, inject.fail)) for moment in TRANSITION[:3]],
+        at(TRANSITION[1], inject.on_rank(1, inject.fail)),
         "error",
         ("Phase 1 did not begin",),
         train=processes.train_in_two_processes,
@@ -398,7 +405,7 @@ FAULTS: list[Fault] = [
         "The other stops with an error when the time limit of the process group is over (3 seconds here)",
         at(TRANSITION[2], inject.on_rank(1, inject.send("SIGSTOP"))),
         "error",
-        ("Phase 1 did not begin", "another process"),
+        ("process 0 of 2", "another process has failed or hangs"),
         train=processes.train_in_two_processes,
         job=processes.DDP,
     ),
