@@ -102,9 +102,7 @@ def schedule_of(phases: int) -> dict[int, dict[str, Any]]:
     return schedule
 
 
-def fit_once(
-    scheduler: FinetuningScheduler, phases: int, folder: Path, *others: Callback
-) -> tuple[pl.Trainer, Chain]:
+def fit_once(scheduler: FinetuningScheduler, phases: int, folder: Path, *others: Callback) -> tuple[pl.Trainer, Chain]:
     """Train a chain through its schedule, with a checkpoint after every epoch."""
     module = Chain(phases)
     trainer = pl.Trainer(

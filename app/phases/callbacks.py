@@ -173,7 +173,7 @@ class FTSCheckpoint(ModelCheckpoint):
     converted: bool = False
     _phases: Phases | None = None
     _best_seen: tuple[str, float | None] = ("", None)
-    _saving_at: int | None = None
+    _saving_in: pl.Trainer | None = None
     _resumed: bool = False
     _names: FileNames | None = None
     _keeps_best: bool = False
@@ -226,8 +226,14 @@ class FTSCheckpoint(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         """Save where Lightning's callback saves."""
-        hook = super().on_train_batch_end
-        self._save(trainer, lambda: hook(trainer, pl_module, outputs, batch, batch_idx))
+        self._saving_in = trainer
+        try:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        except MisconfigurationException as error:
+            self._explain(error, trainer)
+            raise
+        finally:
+            self._saving_in = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -257,18 +263,21 @@ class FTSCheckpoint(ModelCheckpoint):
         return name
 
     def _save(self, trainer: pl.Trainer, save: Callable[[], None]) -> None:
-        self._saving_at = trainer.global_step
+        self._saving_in = trainer
         try:
             save()
         except PhasewireError:
             raise
         except MisconfigurationException as error:
-            if self.monitor is None or self.monitor in trainer.callback_metrics:
-                raise
-            raise not_logged(type(self).__name__, self.monitor, trainer) from error
+            self._explain(error, trainer)
+            raise
         finally:
-            self._saving_at = None
+            self._saving_in = None
             self._file_names().release()
+
+    def _explain(self, error: MisconfigurationException, trainer: pl.Trainer) -> None:
+        if self.monitor is not None and self.monitor not in trainer.callback_metrics:
+            raise not_logged(type(self).__name__, self.monitor, trainer) from error
 
     def file_exists(self, filepath: str | os.PathLike[str], trainer: pl.Trainer) -> bool:
         """Tell whether a file must not be written over, which gives the new one a number.
@@ -295,6 +304,7 @@ class FTSCheckpoint(ModelCheckpoint):
         """Add the phases of the newest and the best checkpoint to Lightning's state."""
         if self._phases is not None:
             self.current_ckpt_depth = self._phases.curr_depth
+        saving_in = self._saving_in
         if self._best_now() != self._best_seen:
             self._best_seen = self._best_now()
             self.best_ckpt_depth = self.current_ckpt_depth
@@ -302,7 +312,7 @@ class FTSCheckpoint(ModelCheckpoint):
             **super().state_dict(),
             "current_ckpt_depth": self.current_ckpt_depth,
             "best_ckpt_depth": self.best_ckpt_depth,
-            "save_progress": save_progress(self, saving_at=self._saving_at),
+            "save_progress": save_progress(self, saving_at=None if saving_in is None else saving_in.global_step),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

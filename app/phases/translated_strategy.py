@@ -16,6 +16,7 @@ from phasewire.adapters.lightning_seams import saves_model_parallel_shards
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
+from phasewire.app.phases.mapped_checkpoint import can_be_mapped, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 from phasewire.app.phases.undamaged import SavedFiles
 from phasewire.app.strategy_seam import StrategySeam
@@ -169,11 +170,14 @@ def _parallel_checkpoints(strategy: Strategy) -> ParallelCheckpoints | None:
 def _read(
     adapter: StrategyAdapter, seam: StrategySeam, path: str | os.PathLike[str], **options: object
 ) -> dict[str, Any]:
-    if not isinstance(adapter, ShardedCheckpoints):
-        read: dict[str, Any] = seam.load_checkpoint(path, **options)
-        return read
-    weights_only = options.get("weights_only")
-    return adapter.read_checkpoint(Path(path), weights_only=None if weights_only is None else bool(weights_only))
+    given = options.get("weights_only")
+    weights_only = None if given is None else bool(given)
+    if isinstance(adapter, ShardedCheckpoints):
+        return adapter.read_checkpoint(Path(path), weights_only=weights_only)
+    if can_be_mapped(seam.strategy, seam.load_checkpoint, path):
+        return read_mapped(path, weights_only=weights_only)
+    read: dict[str, Any] = seam.load_checkpoint(path, **options)
+    return read
 
 
 def _optimizer_methods(adapter: StrategyAdapter) -> dict[str, Callable[..., Any]]:
