@@ -14,6 +14,7 @@ from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.criteria import EpochCriterion
 from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
@@ -177,7 +178,7 @@ class PhaseRunner:
         return PhaseBegun(
             standing=self.standing(),
             epoch=self._trainer.current_epoch,
-            names=tuple(self._adapter.logical_param_translation(names)),
+            names=tuple(self._logical(names)),
             parameters=self._thawed.add(self.depth, self._optimization.recorded(names)),
             ended_by=tuple(self._ended_by),
             restored=restored,
@@ -244,7 +245,8 @@ class PhaseRunner:
         known = self._named_parameters()
 
         def parameters_of(depth: int) -> dict[str, Parameter]:
-            names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
+            with calling(self._adapter, "fts_optim_inspect"):
+                names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
             return {name: known[name] for name in names if name in known}
 
         self._optimization.try_new(
@@ -258,7 +260,8 @@ class PhaseRunner:
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
         if self._settings.enforce_phase0_params:
-            self._adapter.phase0_optimizer_override()
+            with calling(self._adapter, "phase0_optimizer_override"):
+                self._adapter.phase0_optimizer_override()
             rank_zero.info(
                 "The optimizer was made to hold the parameters of phase 0 and no others, with its default options. To "
                 "configure groups yourself, give it only parameters that require a gradient."
@@ -336,7 +339,11 @@ class PhaseRunner:
         try:
             with self._optimization.kept_on_failure(self._state.depth, is_plain=is_plain):
                 self.step()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(
+                f"Phase {self._state.depth} did not begin, and the run stays in phase {before.depth}. Once the cause "
+                "is mended, resume from the newest checkpoint with fit(ckpt_path=...), which begins the phase again."
+            )
             self._state = before
             undo.put_back()
             raise
@@ -354,8 +361,13 @@ class PhaseRunner:
         self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
         forget_compiled_code(self._module)
-        self._adapter.on_phase_thawed(self.depth)
+        self.tell_thawed()
         self._watch.phase_began(self.begun(restored))
+
+    def tell_thawed(self) -> None:
+        """Tell the adapter that the parameters of the phase are thawed, and in the optimizer."""
+        with calling(self._adapter, "on_phase_thawed"):
+            self._adapter.on_phase_thawed(self.depth)
 
     def thaw_to_depth(self, depth: int | None = None) -> None:
         """Thaw every phase up to a depth.
@@ -439,7 +451,8 @@ class PhaseRunner:
             options = getattr(execute, "keywords", {}) | {"init_thaw": init_thaw}
             thaw_parameters(parameters, **options)
         else:
-            execute(self._module, thaw_pl=names, init_thaw=init_thaw)
+            with calling(adapter, "exec_ft_phase"):
+                execute(self._module, thaw_pl=names, init_thaw=init_thaw)
         resume_running_stats(layers)
 
     def _layers_to_thaw(self, names: list[str]) -> list[BatchNorm]:
@@ -449,7 +462,8 @@ class PhaseRunner:
         return layers_to_thaw(self._module, adapter.recorded_names(names), name_of=adapter.recorded_module_name)
 
     def _module_names(self, depth: int) -> list[str]:
-        names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+        with calling(self._adapter, "fts_optim_transform"):
+            names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
         if not isinstance(names, list):
             raise AdapterError(
                 f"{type(self._adapter).__name__}.fts_optim_transform returned {type(names).__name__}, not a list.",
@@ -474,4 +488,8 @@ class PhaseRunner:
         return dict(self._module.named_parameters())
 
     def _readable(self, names: Iterable[str]) -> str:
-        return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
+        return ", ".join(sorted(self._logical(list(names))))
+
+    def _logical(self, names: list[str]) -> list[str]:
+        with calling(self._adapter, "logical_param_translation"):
+            return self._adapter.logical_param_translation(names)

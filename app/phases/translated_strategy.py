@@ -18,6 +18,7 @@ from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.phases.mapped_checkpoint import can_be_mapped, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
+from phasewire.app.phases.undamaged import SavedFiles
 from phasewire.app.strategy_seam import StrategySeam
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def translate_checkpoints_of(
     parallel = _parallel_checkpoints(strategy)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
+    saved_files = SavedFiles()
 
     def setup(trainer: pl.Trainer) -> None:
         if set_up_fit is None:
@@ -74,9 +76,14 @@ def translate_checkpoints_of(
         path = os.fspath(checkpoint_path)
         read_from[:] = [path]
         finish_saves(strategy.checkpoint_io)
+
+        def load() -> dict[str, Any]:
+            saved_files.require_undamaged(path)
+            return _read(adapter, seam, checkpoint_path, **options)
+
         with _readable(checkpoint_path):
             checkpoint = load_when_written(
-                lambda: _read(adapter, seam, checkpoint_path, **options),
+                load,
                 strategy.checkpoint_io,
                 saved_at_step=saved_at_step.get(path),
             )
@@ -94,10 +101,12 @@ def translate_checkpoints_of(
     def save_checkpoint(
         checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object
     ) -> None:
+        path = os.fspath(filepath)
         translator.sign(checkpoint, writing_adapter())
-        saved_at_step[os.fspath(filepath)] = checkpoint.get("global_step")
-        with saving_atomically(strategy):
+        saved_at_step[path] = checkpoint.get("global_step")
+        with _writable(path), saving_atomically(strategy):
             seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
+        saved_files.note(path)
         kept_files.note_saved(filepath, seam.remove_checkpoint)
 
     def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:
@@ -194,3 +203,33 @@ def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
             remedy="Give a checkpoint that is there and whole. Between phases it is the best one; it must stay until "
             "the run is over.",
         ) from error
+
+
+@contextmanager
+def _writable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except PhasewireError:
+        raise
+    except Exception as error:
+        # torch reports a full disk as "unexpected pos 832 vs 726", with what the system said as the context.
+        refused = next((each for each in _chain(error) if isinstance(each, OSError)), None)
+        reason = f"{type(error).__name__}: {error}" if refused is None else f"{type(refused).__name__}: {refused}"
+        mend = (
+            "Remove from the state of the module, the callbacks or the data what cannot be pickled"
+            if refused is None
+            else "Make room on the disk, or give back the right to write there"
+        )
+        raise CheckpointError(
+            f"The checkpoint cannot be written ({reason}).",
+            where=path,
+            remedy=f"{mend}. What was saved before is as it was: resume from the newest checkpoint with "
+            "fit(ckpt_path=...).",
+        ) from error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
