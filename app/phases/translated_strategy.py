@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,10 @@ from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.errors import CheckpointError, PhasewireError
 from phasewire.adapters.lightning_seams import saves_model_parallel_shards
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
+from phasewire.adapters.unpickling import refused_by_torch
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
+from phasewire.app.own_classes import OwnClasses
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 from phasewire.app.strategy_seam import StrategySeam
 
@@ -61,6 +64,7 @@ def translate_checkpoints_of(
     parallel = _parallel_checkpoints(strategy)
     read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
     saved_at_step: dict[str, int | None] = {}
+    own_classes, told = OwnClasses(), _WeightsOnly()
 
     def setup(trainer: pl.Trainer) -> None:
         if set_up_fit is None:
@@ -73,7 +77,10 @@ def translate_checkpoints_of(
         path = os.fspath(checkpoint_path)
         read_from[:] = [path]
         finish_saves(strategy.checkpoint_io)
-        with _readable(checkpoint_path):
+        weights_only = told.what_to_read(path, options.get("weights_only"))
+        if weights_only is not None:
+            options["weights_only"] = weights_only
+        with own_classes.allowed(), _readable(checkpoint_path):
             checkpoint = load_when_written(
                 lambda: _read(adapter, seam, checkpoint_path, **options),
                 strategy.checkpoint_io,
@@ -94,6 +101,7 @@ def translate_checkpoints_of(
         checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object
     ) -> None:
         translator.sign(checkpoint, writing_adapter())
+        own_classes.note(checkpoint)
         saved_at_step[os.fspath(filepath)] = checkpoint.get("global_step")
         with saving_atomically(strategy):
             seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
@@ -116,6 +124,28 @@ def translate_checkpoints_of(
         parallel,
     )
     return seam
+
+
+class _WeightsOnly:
+    """What may be in the checkpoints of a run: tensors and plain values, unless the user has said that all may."""
+
+    def __init__(self) -> None:
+        self._told: bool | None = None
+
+    def what_to_read(self, path: str, weights_only: object) -> bool | None:
+        """Tell what to give ``torch.load``, and remember what the user said: it holds for the whole run.
+
+        Args:
+            path: The checkpoint.
+            weights_only: What the Trainer was told.
+
+        Returns:
+            Its ``weights_only``; ``None`` for torch's default, which is true.
+        """
+        if weights_only is not None:
+            self._told = bool(weights_only)
+        # Lightning restricts nothing in what it reads from the web, where it is not told to.
+        return True if self._told is None and path.startswith("http") else self._told
 
 
 def _seam_with(
@@ -183,6 +213,14 @@ def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except PhasewireError:
         raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"The checkpoint holds more than tensors and plain values: {refused_by_torch(error)}",
+            where=os.fspath(path),
+            remedy="None of it was loaded, because reading such objects may run code. If you trust the file, give "
+            "weights_only=False to the Trainer beside ckpt_path, name their classes by "
+            "torch.serialization.add_safe_globals([...]), or set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1.",
+        ) from error
     except Exception as error:
         raise CheckpointError(
             f"The checkpoint cannot be read ({type(error).__name__}: {error}).",
