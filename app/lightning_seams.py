@@ -245,7 +245,7 @@ def loading_checkpoint(trainer: pl.Trainer, path: str) -> Iterator[dict[str, Any
     if isinstance(trainer.strategy, ModelParallelStrategy):
         reshard(trainer.lightning_module)
     try:
-        connector.resume_start(path, weights_only=False)
+        connector.resume_start(path)
         yield connector._loaded_checkpoint
         # Only after success: it reports that all was restored, and waits for the other processes.
         connector.resume_end()

@@ -377,11 +377,6 @@ class FinetuningScheduler(Callback):
         """Catch up on what Lightning leaves out of a resumed fit."""
         self._session().end_training()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Tell that the fit has failed."""
-        if self._fit is not None and trainer.state.fn == TrainerFn.FITTING:
-            self._fit.fail(exception)
-
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the checkpoints whose removal was put off."""
         if self._seam is not None:
@@ -415,7 +410,9 @@ class FinetuningScheduler(Callback):
         self._session().end_epoch()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Tell which of several processes failed: what one of them waits in vain for, another one knows."""
+        """Tell that the fit has failed, and in which of several processes."""
+        if self._fit is not None and trainer.state.fn == TrainerFn.FITTING:
+            self._fit.fail(exception)
         if self._runner is None or trainer.world_size == 1 or isinstance(exception, PhasewireError):
             return
         exception.add_note(

@@ -72,7 +72,7 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         "file-too-large",
-        "A limit on the size of files (RLIMIT_FSIZE) that stops a checkpoint in its middle, after 0, 900 and 5000 bytes",
+        "A limit on the size of files (RLIMIT_FSIZE) stops a checkpoint in its middle, after 0, 900 and 5000 bytes",
         "As above: torch's own message says `unexpected pos`, ours says `File too large`",
         [(Moment("epoch saved", 0), inject.limit_file_size(size)) for size in (0, 900, 5000)],
         "error",
