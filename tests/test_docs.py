@@ -122,3 +122,37 @@ def test_every_feature_of_lightning_has_a_test():
 
     assert len(rows) > 50
     assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py::test_\w+` \|$", row)] == []
+
+
+def error_classes():
+    """The errors of ours, by their definitions."""
+    known, found = {"PhasewireError"}, {"PhasewireError": "adapters/errors.py"}
+    sources = [file for part in ("adapters", "app", "containers") for file in sorted((ROOT / part).rglob("*.py"))]
+    trees = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text()) for file in sources}
+    while True:
+        new = {
+            node.name: file
+            for file, tree in trees.items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef)
+            and node.name not in known
+            and {base.id for base in node.bases if isinstance(base, ast.Name)} & known
+        }
+        if not new:
+            return found
+        known |= set(new)
+        found |= new
+
+
+def test_troubleshooting_has_an_entry_for_each_class_of_error():
+    page = ROOT / "docs" / "troubleshooting.md"
+    headings = set(re.findall(r"^## `(\w+)`$", page.read_text(), re.MULTILINE))
+    in_the_table = set(re.findall(r"^\| \[`(\w+)`\]", page.read_text(), re.MULTILINE))
+    assert headings == set(error_classes())
+    assert in_the_table == headings - {"PhasewireError"}
+
+
+def test_troubleshooting_shows_a_message_of_each_class_that_is_raised_without_more_processes():
+    shown = {block.detail for block in blocks_of(ROOT / "docs" / "troubleshooting.md") if block.marker == "raises"}
+    # The base is never raised, a broken rule is shown as the command reports it, and the last needs FSDP.
+    assert set(error_classes()) - shown == {"PhasewireError", "BrokenRuleError", "FlatParametersError"}
