@@ -97,9 +97,9 @@ def train_on_small_disk(scene: Scene, moment: Moment | None, act: Act) -> Outcom
 
 def _fork(work: Callable[[], object], log: Path) -> int:
     child = os.fork()
-    if child:
-        return child
-    _work_and_end(work, log)
+    if child == 0:
+        _work_and_end(work, log)
+    return child
 
 
 def _work_and_end(work: Callable[[], object], log: Path) -> NoReturn:

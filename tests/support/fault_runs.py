@@ -1,7 +1,7 @@
 """Injects every fault of the table, each in processes of its own, and writes down what came of it.
 
-``python fault_runs.py FOLDER [ID ...]``, by ``tests/faults/test_faults.py``. All are forks of this process, so that torch
-and Lightning are imported once: one trains and is hit, the next looks at what is left, and goes on.
+``python fault_runs.py FOLDER [ID ...]``, by ``tests/faults/test_faults.py``. All are forks of this process, so that
+torch and Lightning are imported once: one trains and is hit, the next looks at what is left, and goes on.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class Scene:
         path, resumed = next((attempt for attempt in attempts if attempt[1] is not None), (None, None))
         if resumed is None:
             return [f"no resume is possible: {tried}"]
-        used = "start" if path is None else "earlier" if path != candidates[0] else goes_on.split()[0]
+        used = "start" if path is None else "earlier" if path != candidates[0] else goes_on.split(maxsplit=1)[0]
         found = [] if used in goes_on.split() else [f"goes on from the {used}, not the {goes_on}: {tried}"]
         strict = used == "newest"
         found += differences(_lasting(self.whole, strict=strict), _lasting(resumed, strict=strict))

@@ -72,8 +72,8 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         "file-too-large",
-        "A limit on the size of files (RLIMIT_FSIZE) that stops a checkpoint in its middle, after 0, 900 and 5000 bytes",
-        "As above: torch's own message says `unexpected pos`, ours says `File too large`",
+        "A limit on the size of files (RLIMIT_FSIZE) that stops a checkpoint after 0, 900 and 5000 bytes",
+        "As above; torch alone would say `unexpected pos`",
         [(Moment("epoch saved", 0), inject.limit_file_size(size)) for size in (0, 900, 5000)],
         "error",
         ("File too large", *NOT_WRITTEN),
