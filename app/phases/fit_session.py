@@ -34,6 +34,7 @@ from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.resolved import ResolvedSchedule
 from phasewire.app.schedule.validate import ScheduleValidator, shared_parameter_names
+from phasewire.app.watching.fit_watch import FitWatch
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -82,6 +83,8 @@ class FitSession:
         self._validator = validator
         self._generators = generators
         self._criteria = PhaseCriteria.of(settings, criteria)
+        self._watch = FitWatch(trainer, settings)
+        self._log_folder = ""
         self._runner: PhaseRunner | None = None
         self._companions: Companions | None = None
         self._given: Schedule | None = None
@@ -203,7 +206,14 @@ class FitSession:
         if self._companions is None:
             raise ConfigError("The Trainer was not set up for a fit.", remedy="Call trainer.fit.")
         self._runner = PhaseRunner(
-            trainer, module, self._adapter, schedule, self._settings, self._companions, self._criteria
+            trainer,
+            module,
+            self._adapter,
+            schedule,
+            self._settings,
+            self._companions,
+            self._criteria,
+            self._watch,
         )
         self._put_back = remembered(trainer, module)
         if not is_dry_run(trainer):
@@ -269,7 +279,7 @@ class FitSession:
         runner.try_new_optimizers()
         if not trainer.strategy.restore_checkpoint_after_setup:
             runner.tell_thawed()
-        folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
+        self._log_folder = folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
         writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self._settings.ft_schedule is not None and self._given is not None and writes:
             save_used_schedule(self._given, trainer.lightning_module, folder)
@@ -288,6 +298,15 @@ class FitSession:
             self.kept_files.resume(self._trainer.ckpt_path, self._saved.put_off)
         runner = self.running()
         runner.begin_training()
+        self._watch.begin(
+            runner.begun(),
+            adapter=self._adapter,
+            schedule=runner.recorded_schedule(),
+            checkpoint=None if self._companions is None else self._companions.checkpoint,
+            folder=self._log_folder,
+            resumed=self._saved is not None,
+            remark=runner.resume_remark,
+        )
         if runner.depth < runner.final_depth:
             refuse_averaging_across_phases(self._trainer, runner.final_depth, runner.final_phase_begins_by())
 
@@ -301,8 +320,10 @@ class FitSession:
             return
         self._epoch_begun = self._trainer.current_epoch
         self._catch_up.settle(self._trainer)
+        self._watch.note_epoch()
         if is_over():
             self.running().advance()
+        self._watch.epoch_begins(self.running().standing())
 
     def end_validation(self) -> None:
         """Look at the metrics after a validation."""
@@ -329,10 +350,28 @@ class FitSession:
         if looks_at_epoch_end(self._trainer):
             self.running().look()
         self._catch_up.note_epoch_end(self._trainer)
+        self._watch.epoch_ended()
 
     def end_training(self) -> None:
-        """Catch up on what Lightning leaves out of a resumed fit."""
+        """Catch up on what Lightning leaves out of a resumed fit, and tell that training has ended."""
         self._catch_up.settle(self._trainer)
+        stopping = None if self._companions is None else self._companions.early_stopping
+        if not self._trainer.should_stop:
+            self._watch.end("finished", "max_epochs or max_steps was reached")
+        elif self.running().has_ended_training:
+            self._watch.end("finished", "a transition criterion ended the last phase")
+        elif stopping is not None and stopping.ended_run:
+            self._watch.end("finished", f"early stopping on {stopping.monitor}")
+        else:
+            self._watch.end("stopped", "another callback, or a signal, asked the Trainer to stop")
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that training has failed.
+
+        Args:
+            error: What stopped it.
+        """
+        self._watch.end("failed", f"{type(error).__name__}: {error}")
 
     def end_fit(self, remove: Callable[[str], object]) -> None:
         """Remove the checkpoints whose removal was put off.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -25,6 +25,8 @@ from phasewire.app.phases.schedule_changes import changes_between, record_of, re
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
+from phasewire.app.watching.standing import Group, PhaseBegun, Restored, Standing, Thawed
+from phasewire.app.watching.words import what_ends
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from phasewire.app.phases.thaw import BatchNorm
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
+    from phasewire.app.watching.fit_watch import FitWatch
 
 __all__ = ["PhaseRunner"]
 
@@ -50,10 +53,12 @@ class PhaseRunner:
         settings: The settings of the scheduler.
         companions: The callbacks the run works with.
         criteria: Decide that a phase is over.
+        watch: Tells people how it goes.
 
     Attributes:
         schedule: The resolved schedule.
         has_ended_training: A criterion has ended the last phase, and with it the training.
+        resume_remark: What there is to say of the checkpoint that was resumed.
     """
 
     def __init__(
@@ -65,15 +70,20 @@ class PhaseRunner:
         settings: SchedulerSettings,
         companions: Companions,
         criteria: PhaseCriteria,
+        watch: FitWatch,
     ) -> None:
         self.schedule = schedule
         self.has_ended_training = False
+        self.resume_remark = ""
         self._trainer = trainer
         self._module = module
         self._adapter = adapter
         self._settings = settings
         self._companions = companions
         self._criteria = criteria
+        self._watch = watch
+        self._thawed = Thawed(module)
+        self._group_phases: list[int | None] = []
         self._ended_by: list[str] = []
         self._support = support_for(trainer.strategy)
         # Once: a schedule of 50,000 phases takes a second.
@@ -134,6 +144,46 @@ class PhaseRunner:
             optimization=self._optimization.snapshot(),
         )
 
+    def recorded_schedule(self) -> list[dict[str, Any]]:
+        """Give the phases as plain values."""
+        return self._state.schedule
+
+    def standing(self) -> Standing:
+        """Tell where the run stands, for people."""
+        optimizers = self._trainer.optimizers
+        rates = [float(group["lr"]) for group in optimizers[0].param_groups] if optimizers else []
+        phases = [*self._group_phases, *[None] * len(rates)]
+        return Standing(
+            depth=self.depth,
+            final_depth=self.final_depth,
+            trained=self._thawed.trained,
+            total=self._thawed.total,
+            groups=tuple(Group(rate, phase) for rate, phase in zip(rates, phases, strict=False)),
+            ends=what_ends(self._criteria.built, self._progress()),
+        )
+
+    def begun(self, restored: Restored | None = None) -> PhaseBegun:
+        """Tell how the phase being trained has begun, for people.
+
+        Args:
+            restored: The checkpoint that was restored.
+
+        Returns:
+            What happened.
+        """
+        names = self._module_names(self.depth)
+        self._group_phases = [
+            self._thawed.phase_of(group[0]) if group else None for group in self._optimization.recorded_groups()
+        ]
+        return PhaseBegun(
+            standing=self.standing(),
+            epoch=self._trainer.current_epoch,
+            names=tuple(self._logical(names)),
+            parameters=self._thawed.add(self.depth, self._optimization.recorded(names)),
+            ended_by=tuple(self._ended_by),
+            restored=restored,
+        )
+
     def begin(self) -> None:
         """Note that training begins in phase 0, with the optimizer as the schedule wants it."""
         self._state.begun = True
@@ -156,7 +206,9 @@ class PhaseRunner:
 
     def thaw_phase_zero(self) -> None:
         """Thaw the parameters the first phase trains."""
-        self._thaw(self._module_names(0), init_thaw=True)
+        names = self._module_names(0)
+        self._thaw(names, init_thaw=True)
+        self._thawed.add(0, self._optimization.recorded(names))
 
     def extend_max_epochs(self) -> None:
         """Let the last phase run to the highest epoch of the schedule, when it has one of its own.
@@ -250,8 +302,9 @@ class PhaseRunner:
         self._resume_criteria(saved)
         now = self._state.versions
         others = [f"{name} {was} (now {now.get(name)})" for name, was in saved.versions.items() if was != now.get(name)]
-        written = f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
-        rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.{written}")
+        self.resume_remark = (
+            f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
+        )
 
     # -- from phase to phase -------------------------------------------------------------------------------------
 
@@ -276,8 +329,6 @@ class PhaseRunner:
     def advance(self) -> None:
         """Move on to the next phase, or fail and stay in this one."""
         before = replace(self._state)
-        if self._ended_by:
-            rank_zero.info(f"Phase {self.depth} is over: {', '.join(self._ended_by)}.")
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
         undo = self._undo = ThawedState()
@@ -303,17 +354,15 @@ class PhaseRunner:
     def step(self) -> None:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
         self._support.before_thaw()
-        self._restore_best()
+        restored = self._restore_best()
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
+        self._thawed.add(self.depth, self._optimization.recorded(thawed))
         self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
         forget_compiled_code(self._module)
         self.tell_thawed()
-        rank_zero.info(
-            f"Phase {self.depth} of {self.final_depth} begins at epoch {self._trainer.current_epoch} with "
-            f"{len(self._logical(thawed))} parameters thawed."
-        )
+        self._watch.phase_began(self.begun(restored))
 
     def tell_thawed(self) -> None:
         """Tell the adapter that the parameters of the phase are thawed, and in the optimizer."""
@@ -328,7 +377,11 @@ class PhaseRunner:
         """
         self._support.before_thaw()
         phases = range((self.depth if depth is None else depth) + 1)
-        self._thaw([name for phase in phases for name in self._module_names(phase)])
+        names = {phase: self._module_names(phase) for phase in phases}
+        # All at once: one pass over the module, however many phases there are.
+        self._thaw([name for of_phase in names.values() for name in of_phase])
+        for phase, of_phase in names.items():
+            self._thawed.add(phase, self._optimization.recorded(of_phase))
 
     def _progress(self) -> PhaseProgress:
         return PhaseProgress(
@@ -369,20 +422,22 @@ class PhaseRunner:
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _restore_best(self) -> None:
+    def _restore_best(self) -> Restored | None:
         checkpoint = self._companions.checkpoint
         if not self._settings.restore_best or checkpoint is None:
-            return
+            return None
         path = self._support.as_first_process(checkpoint.best_model_path)
         if not path:
             rank_zero_warn(
                 f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet. Make phases long "
                 "enough for a validation, or set restore_best=False."
             )
-            return
+            return None
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
-        restore_best(self._trainer, self._adapter, path, optimization)
+        epoch, depth = restore_best(self._trainer, self._adapter, path, optimization)
+        score = None if checkpoint.best_model_score is None else float(checkpoint.best_model_score)
+        return Restored(path, epoch, depth, checkpoint.monitor, score)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
         adapter, tracks_when_frozen = self._adapter, self._settings.frozen_bn_track_running_stats

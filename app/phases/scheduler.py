@@ -81,6 +81,9 @@ class FinetuningScheduler(Callback):
         transition_criteria: What ends a phase: ``"early_stopping"``, ``"epochs"``, ``"plateau"``, the name of an
             installed criterion, ``module:Class``, or the class; one with options as ``{"plateau": {"window": 3}}``. By
             default early stopping and epochs.
+        progress_bar: Show the phase, and what ends it, in the Trainer's progress bar.
+        log_phase_metrics: Give phase, trained parameters and learning rates to the Trainer's loggers, once an epoch.
+        run_record: Append what happens to ``phasewire_run.jsonl`` in the log folder, for ``phasewire report``.
         resolver: Chooses the adapter.
         validator: Resolves the schedule.
         translator: Passes checkpoints through the adapter.
@@ -114,6 +117,9 @@ class FinetuningScheduler(Callback):
         schedule_generator: str | None = None,
         schedule_generator_cfg: Options = None,
         transition_criteria: Criteria = None,
+        progress_bar: bool = True,
+        log_phase_metrics: bool = True,
+        run_record: bool = True,
         resolver: AdapterResolver | None = None,
         validator: ScheduleValidator | None = None,
         translator: CheckpointTranslator | None = None,
@@ -142,6 +148,9 @@ class FinetuningScheduler(Callback):
             schedule_generator=schedule_generator,
             schedule_generator_cfg=schedule_generator_cfg,
             transition_criteria=transition_criteria,
+            progress_bar=progress_bar,
+            log_phase_metrics=log_phase_metrics,
+            run_record=run_record,
         )
         self._resolver = resolver or AdapterResolver()
         self._validator = validator or ScheduleValidator()
@@ -411,7 +420,9 @@ class FinetuningScheduler(Callback):
         self._session().end_epoch()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Tell which of several processes failed: what one of them waits in vain for, another one knows."""
+        """Tell that the fit has failed, and in which of several processes."""
+        if self._fit is not None and trainer.state.fn == TrainerFn.FITTING:
+            self._fit.fail(exception)
         if self._runner is None or trainer.world_size == 1 or isinstance(exception, PhasewireError):
             return
         exception.add_note(
