@@ -48,7 +48,8 @@ def test_torch_itself_loads_a_weight_with_a_flipped_bit(trained, flipped):
 def test_it_is_refused_wherever_it_is_read(flipped, tmp_path, entry_point):
     trainer = trainer_for(tmp_path)
     with pytest.raises(CheckpointError, match=r"flipped\.ckpt: The checkpoint is damaged: data/0 .* earlier one"):
-        getattr(trainer, entry_point)(TunedModule(), Batches(), ckpt_path=flipped)
+        data = [Batches(), Batches(1)] if entry_point == "fit" else [Batches()]
+        getattr(trainer, entry_point)(TunedModule(), *data, ckpt_path=flipped)
 
 
 def test_a_whole_one_is_read(trained):
