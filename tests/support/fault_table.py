@@ -112,6 +112,17 @@ FAULTS: list[Fault] = [
         needs="dropped rights",
     ),
     Fault(
+        "read-only-from-the-start",
+        "The folder of the run cannot be written to when it starts",
+        "The run is refused before it trains: the schedule that it uses cannot be saved",
+        at(Moment("never", 0), inject.forbid_writing_to_run),
+        "error",
+        ("cannot be written: Permission denied", "another place"),
+        goes_on="start",
+        needs="dropped rights",
+        train=processes.train_after,
+    ),
+    Fault(
         "read-only-file-system",
         "The file system is remounted read-only",
         "The error names the cause; files stay whole",
