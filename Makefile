@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test parity bench lint style format types clean
+.PHONY: help run test parity bench soak reliability lint style format types clean
 
 VENV ?= .venv
 # The folder of the tools: the tests call the targets below with the one they run in.
@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL = $(VENV)/bin/python -m pip install --constraint constraints.txt
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed-demo ## run the main job: transfer learning on handwritten digits, three ways
 	$(VENV)/bin/phasewire demo $(DEMO_ARGS)
@@ -38,6 +38,12 @@ parity: $(VENV)/installed-test ## train N random cases with finetuning-scheduler
 
 bench: $(VENV)/installed-test ## measure beside finetuning-scheduler: plug-ins, schedules, set-up, transitions
 	for script in discovery schedules setup_of_fit transition; do OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/$$script.py; done
+
+soak: $(VENV)/installed-test ## 10,000 transitions and 1,000 fits in one process: what stays behind
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/soak.py
+
+reliability: $(VENV)/installed-test ## write the table of injected faults into docs/reliability.md
+	$(VENV)/bin/python tests/support/fault_page.py
 
 lint: $(VENV)/installed-test ## check style, docstrings and types
 	$(MAKE) --no-print-directory style types

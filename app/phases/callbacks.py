@@ -234,6 +234,7 @@ class FTSCheckpoint(ModelCheckpoint):
             raise
         finally:
             self._saving_in = None
+            self._file_names().release()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -266,8 +267,6 @@ class FTSCheckpoint(ModelCheckpoint):
         self._saving_in = trainer
         try:
             save()
-        except PhasewireError:
-            raise
         except MisconfigurationException as error:
             self._explain(error, trainer)
             raise
@@ -276,6 +275,8 @@ class FTSCheckpoint(ModelCheckpoint):
             self._file_names().release()
 
     def _explain(self, error: MisconfigurationException, trainer: pl.Trainer) -> None:
+        if isinstance(error, PhasewireError):
+            return  # says itself what is wrong
         if self.monitor is not None and self.monitor not in trainer.callback_metrics:
             raise not_logged(type(self).__name__, self.monitor, trainer) from error
 
