@@ -21,7 +21,7 @@ from phasewire.app.atomic_save import draft_of
 from phasewire.app.checkpoint import FORMAT_VERSION, refuse_newer_format
 from phasewire.app.mapped_file import MappedFile, mapped_file
 from phasewire.app.tensor_files import ALIASES_KEY, STATE_KEY, TensorFile, open_tensors, safetensors_module
-from phasewire.app.tensor_writers import Pending, write_checkpoint, write_safetensors
+from phasewire.app.tensor_writers import Pending, Watch, write_checkpoint, write_safetensors
 
 __all__ = ["CANONICAL", "Conversion", "KnownNames", "convert"]
 
@@ -81,6 +81,7 @@ def convert(
     known: KnownNames | None = None,
     force: bool = False,
     unsafe: bool = False,
+    watch: Watch | None = None,
 ) -> Conversion:
     """Convert a file. Tensors are read, translated and written one at a time, and never change their values.
 
@@ -91,6 +92,7 @@ def convert(
         known: The namings; by default those that the file records.
         force: Replace a file that is there.
         unsafe: Let a checkpoint hold any object, which may run code while it is read.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Returns:
         What was done.
@@ -118,9 +120,9 @@ def convert(
     try:
         with mapped_file(file.path) as mapped:
             if target.suffix == _SAFETENSORS:
-                _write_safetensors(target, tensors, record, mapped)
+                _write_safetensors(target, tensors, record, mapped, watch)
             else:
-                _write_checkpoint(target, tensors, file, record, mapped, unsafe=unsafe)
+                _write_checkpoint(target, tensors, file, record, mapped, unsafe=unsafe, watch=watch)
     except OSError as error:
         raise CheckpointError(
             f"The file cannot be written: {error.strerror or error}.", where=str(target), remedy="Choose another place."
@@ -265,7 +267,9 @@ def _refuse_unknown(file: TensorFile, layout: Layout, given: str) -> None:
 
 
 # Any, here and below: modules may keep extra state of every type in a state dict.
-def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any], mapped: MappedFile) -> None:
+def _write_safetensors(
+    target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any], mapped: MappedFile, watch: Watch | None
+) -> None:
     others = [name for name, value in tensors.items() if not isinstance(value, Tensor | Pending)]
     if others:
         raise CheckpointError(
@@ -278,7 +282,7 @@ def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping
     # transformers refuses a file that does not say "pt".
     metadata = {"format": "pt", RECORD_KEY: json.dumps({**record, ALIASES_KEY: aliases})}
     with draft_of(target) as draft:
-        write_safetensors(draft, stored, metadata, mapped)
+        write_safetensors(draft, stored, metadata, mapped, watch)
 
 
 def _write_checkpoint(
@@ -289,6 +293,7 @@ def _write_checkpoint(
     mapped: MappedFile,
     *,
     unsafe: bool,
+    watch: Watch | None,
 ) -> None:
     import lightning
 
@@ -299,7 +304,7 @@ def _write_checkpoint(
         RECORD_KEY: {key: value for key, value in record.items() if key != ALIASES_KEY},
     }
     with draft_of(target) as draft:
-        write_checkpoint(draft, Path(draft.name), content, STATE_KEY, mapped, weights_only=not unsafe)
+        write_checkpoint(draft, Path(draft.name), content, STATE_KEY, mapped, weights_only=not unsafe, watch=watch)
 
 
 def _made_once(tensors: Mapping[str, Any]) -> dict[str, str]:

@@ -26,7 +26,10 @@ from phasewire.adapters.errors import CheckpointError
 from phasewire.adapters.tensor_layout import copy_into
 from phasewire.app.mapped_file import MappedFile
 
-__all__ = ["Pending", "write_checkpoint", "write_safetensors"]
+__all__ = ["Pending", "Watch", "write_checkpoint", "write_safetensors"]
+
+#: Is told how many bytes of how many are written.
+Watch = Callable[[int, int], None]
 
 _SAFETENSORS_NAMES: Final = {
     torch.float64: "F64",
@@ -65,7 +68,11 @@ class Pending:
 
 
 def write_safetensors(
-    file: io.BufferedWriter, tensors: Mapping[str, Tensor | Pending], metadata: Mapping[str, str], source: MappedFile
+    file: io.BufferedWriter,
+    tensors: Mapping[str, Tensor | Pending],
+    metadata: Mapping[str, str],
+    source: MappedFile,
+    watch: Watch | None = None,
 ) -> None:
     """Write a file in the safetensors format.
 
@@ -74,6 +81,7 @@ def write_safetensors(
         tensors: Name to tensor.
         metadata: What to write beside them.
         source: The file that tensors are mapped from.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Raises:
         CheckpointError: The format has no such dtype.
@@ -89,7 +97,7 @@ def write_safetensors(
                 f"{name!r} is a tensor of {like.dtype} ({like.layout}), which the safetensors format does not have.",
                 remedy="Write a .ckpt file.",
             )
-        begin, end = end, end + like.numel() * like.dtype.itemsize
+        begin, end = end, end + _size_of(tensor)
         header[name] = {
             "dtype": _SAFETENSORS_NAMES[like.dtype],
             "shape": list(like.shape),
@@ -99,11 +107,15 @@ def write_safetensors(
     text += b" " * (-len(text) % _HEADER_ALIGNMENT)
     file.write(_LENGTH.pack(len(text)) + text)
     file.flush()
+    done = 0
     for _, tensor in ordered:
         if isinstance(tensor, Pending):
             _write(file, _bytes_of(tensor.make()), source, None)
         else:
             _write(file, _bytes_of(tensor), source, tensor.data_ptr() if tensor.is_contiguous() else None)
+        done += _size_of(tensor)
+        if watch is not None:
+            watch(done, end)
 
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
@@ -115,6 +127,7 @@ def write_checkpoint(
     source: MappedFile,
     *,
     weights_only: bool,
+    watch: Watch | None = None,
 ) -> None:
     """Write what ``torch.save`` would.
 
@@ -125,6 +138,7 @@ def write_checkpoint(
         state_key: The key of the state dict.
         source: The file that tensors are mapped from.
         weights_only: Whether there are only tensors and plain values in it.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Raises:
         CheckpointError: torch does not write as it did when this was made.
@@ -143,15 +157,19 @@ def write_checkpoint(
         torch.save(content, file)
     file.flush()
     places = _places(path, tensors := _tensors_in(content), weights_only=weights_only)
-    for tensor, place in zip(tensors, places, strict=True):
-        if place is None:
-            continue
+    placed = [(tensor, place) for tensor, place in zip(tensors, places, strict=True) if place is not None]
+    total = sum(tensor.untyped_storage().nbytes() for tensor, _ in placed)
+    done = 0
+    for tensor, place in placed:
         _unbuffered(file).seek(place)
         made = pending.get(id(tensor))
         if made is None:
             _write(file, _storage_bytes(tensor), source, tensor.untyped_storage().data_ptr())
         else:
             _write(file, _bytes_of(made.make()), source, None)
+        done += tensor.untyped_storage().nbytes()
+        if watch is not None:
+            watch(done, total)
 
 
 def _places(path: Path, tensors: list[Tensor], *, weights_only: bool) -> list[int | None]:
@@ -222,6 +240,11 @@ def _unbuffered(file: io.BufferedWriter) -> io.RawIOBase:
 
 def _like(tensor: Tensor | Pending) -> Tensor:
     return tensor.like if isinstance(tensor, Pending) else tensor
+
+
+def _size_of(tensor: Tensor | Pending) -> int:
+    like = _like(tensor)
+    return like.numel() * like.dtype.itemsize
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phasewire.app.commands.reporting import echo_warning
+from phasewire.app.commands.reporting import byte_bar, echo_warning
 from phasewire.app.commands.wiring import (
     ConfigFiles,
     InitArgs,
@@ -80,7 +80,8 @@ def convert_checkpoint(
     known = None
     if model is not None or adapter is not None:
         known = _known_names(model, init_args, adapter, cfg, config, on_cpu=on_cpu)
-    done = convert(source, target, to, known=known, force=force, unsafe=unsafe)
+    with byte_bar(f"Writing {target.name}") as watch:
+        done = convert(source, target, to, known=known, force=force, unsafe=unsafe, watch=watch)
     typer.echo(f"{target}: {done.tensors} tensors, {_called(done.given)} names to {_called(done.written)} names.")
     if done.left_out:
         echo_warning(f"Only tensors of the module are in it. Left out: {', '.join(done.left_out)}.")
