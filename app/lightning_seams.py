@@ -7,6 +7,7 @@ when one of them changes.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,12 +193,15 @@ def forget_compiled_code(module: pl.LightningModule) -> None:
 
     Uses the ``_compiled_call_impl`` that ``Module.compile()`` sets, and the ``_torchdynamo_orig_callable`` of what
     ``torch.compile`` returns, which is the ``forward`` of a part, the steps of a LightningModule that was compiled
-    whole, or a method that the user compiled: no public name tells what is compiled.
+    whole, or a method that the user compiled: no public name tells what is compiled. ``input_codes`` of
+    ``torch._dynamo.convert_frame`` tells whether anything was compiled since it last began anew: looking at every part
+    of a module in every phase would be quadratic.
 
     Args:
         module: The module whose parameters were thawed.
     """
-    if any(map(_is_compiled, module.modules())):
+    compiler = sys.modules.get("torch._dynamo.convert_frame")
+    if compiler is not None and compiler.input_codes.seen and any(map(_is_compiled, module.modules())):
         torch.compiler.reset()
 
 
@@ -241,7 +245,7 @@ def loading_checkpoint(trainer: pl.Trainer, path: str) -> Iterator[dict[str, Any
     if isinstance(trainer.strategy, ModelParallelStrategy):
         reshard(trainer.lightning_module)
     try:
-        connector.resume_start(path, weights_only=False)
+        connector.resume_start(path)
         yield connector._loaded_checkpoint
         # Only after success: it reports that all was restored, and waits for the other processes.
         connector.resume_end()

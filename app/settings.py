@@ -52,7 +52,6 @@ class _Section(BaseModel):
         frozen=True,
         strict=True,
         validate_default=False,
-        use_attribute_docstrings=True,
         # "model" is the name of a section.
         protected_namespaces=(),
     )

@@ -8,6 +8,7 @@ from phasewire.adapters.errors import CheckpointError
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.lightning_seams import loading_checkpoint, restore_model_state, restore_optimizer_state
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.other_callbacks import restore_averages
 from phasewire.app.phases.pending_saves import finish_saves
 from phasewire.app.phases.state import PhaseState
@@ -56,7 +57,8 @@ def restore_best(
         restore_model_state(trainer)
         restore_averages(trainer, checkpoint, path)
         if optimization is not None:
-            adapter.on_before_restore_optimizers_and_lrs()
+            with calling(adapter, "on_before_restore_optimizers_and_lrs"):
+                adapter.on_before_restore_optimizers_and_lrs()
             optimization.take_over(state.optimization, lambda: _load_optimizer(trainer, adapter, checkpoint))
         return int(checkpoint["epoch"]), state.depth
 

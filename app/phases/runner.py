@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
+from phasewire.adapters.base import StrategyAdapter, thaw_parameters
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.criteria import EpochCriterion
+from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
+from phasewire.app.phases.rollback import ThawedState, runs_code_of_others
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
-from phasewire.app.phases.thaw import resume_running_stats
+from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
 from phasewire.app.watching.standing import Group, PhaseBegun, Restored, Standing, Thawed
 from phasewire.app.watching.words import ended_by_words, what_ends
 
@@ -28,9 +32,9 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     from torch.nn import Parameter
 
-    from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.companions import Companions
     from phasewire.app.phases.phase_criteria import PhaseCriteria
+    from phasewire.app.phases.thaw import BatchNorm
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
     from phasewire.app.watching.fit_watch import FitWatch
@@ -84,11 +88,14 @@ class PhaseRunner:
         self._support = support_for(trainer.strategy)
         # Once: a schedule of 50,000 phases takes a second.
         self._state = PhaseState(schedule=record_of(schedule), versions=installed_versions())
+        self._parameters = ModuleParameters(module)
+        self._undo: ThawedState | None = None
         self._optimization = PhaseOptimization(
             trainer,
             module,
             schedule,
             self._module_names,
+            parameters=self._parameters,
             adapter=adapter,
             apply_lambdas=settings.apply_lambdas_new_pgs,
         )
@@ -171,7 +178,7 @@ class PhaseRunner:
         return PhaseBegun(
             standing=self.standing(),
             epoch=self._trainer.current_epoch,
-            names=tuple(self._adapter.logical_param_translation(names)),
+            names=tuple(self._logical(names)),
             parameters=self._thawed.add(self.depth, self._optimization.recorded(names)),
             ended_by=tuple(self._ended_by),
             restored=restored,
@@ -241,7 +248,8 @@ class PhaseRunner:
         known = self._named_parameters()
 
         def parameters_of(depth: int) -> dict[str, Parameter]:
-            names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
+            with calling(self._adapter, "fts_optim_inspect"):
+                names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
             return {name: known[name] for name in names if name in known}
 
         self._optimization.try_new(
@@ -255,7 +263,8 @@ class PhaseRunner:
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
         if self._settings.enforce_phase0_params:
-            self._adapter.phase0_optimizer_override()
+            with calling(self._adapter, "phase0_optimizer_override"):
+                self._adapter.phase0_optimizer_override()
             rank_zero.info(
                 "configure_optimizers gave the optimizer other parameters than those of phase 0. It holds exactly "
                 "these now, in groups with its default options; later phases add theirs. To keep groups of your own, "
@@ -328,12 +337,24 @@ class PhaseRunner:
         before = replace(self._state)
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
+        undo = self._undo = ThawedState()
+        has_foreign_hooks = runs_code_of_others(self._adapter)
+        if has_foreign_hooks:
+            undo.note(self._module.parameters(), layers_with_running_stats(self._module))
+        is_plain = not has_foreign_hooks and not self._settings.restore_best
         try:
-            with self._optimization.kept_on_failure():
+            with self._optimization.kept_on_failure(self._state.depth, is_plain=is_plain):
                 self.step()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(
+                f"Phase {self._state.depth} did not begin, and the run stays in phase {before.depth}. Once the cause "
+                "is mended, resume from the newest checkpoint with fit(ckpt_path=...), which begins the phase again."
+            )
             self._state = before
+            undo.put_back()
             raise
+        finally:
+            self._undo = None
         self._criteria.begin_phase(self._progress())
 
     def step(self) -> None:
@@ -346,8 +367,13 @@ class PhaseRunner:
         self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
         forget_compiled_code(self._module)
-        self._adapter.on_phase_thawed(self.depth)
+        self.tell_thawed()
         self._watch.phase_began(self.begun(restored))
+
+    def tell_thawed(self) -> None:
+        """Tell the adapter that the parameters of the phase are thawed, and in the optimizer."""
+        with calling(self._adapter, "on_phase_thawed"):
+            self._adapter.on_phase_thawed(self.depth)
 
     def thaw_to_depth(self, depth: int | None = None) -> None:
         """Thaw every phase up to a depth.
@@ -356,9 +382,8 @@ class PhaseRunner:
             depth: The last phase to thaw; the current one by default.
         """
         self._support.before_thaw()
-        known = self._named_parameters()
         phases = range((self.depth if depth is None else depth) + 1)
-        names = {phase: self._module_names(phase, known) for phase in phases}
+        names = {phase: self._module_names(phase) for phase in phases}
         # All at once: one pass over the module, however many phases there are.
         self._thaw([name for of_phase in names.values() for name in of_phase])
         for phase, of_phase in names.items():
@@ -422,27 +447,40 @@ class PhaseRunner:
         return Restored(path, epoch, depth, checkpoint.monitor, score)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
-        self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
-        if self._settings.frozen_bn_track_running_stats:
-            return
-        adapter = self._adapter
-        if isinstance(adapter, ShardedCheckpoints):
-            names_before = adapter.recorded_names(names)
-            resume_running_stats(self._module, names_before, name_of=adapter.recorded_module_name)
+        adapter, tracks_when_frozen = self._adapter, self._settings.frozen_bn_track_running_stats
+        parameters = self._parameters.named(names)
+        layers = [] if tracks_when_frozen else self._layers_to_thaw(names)
+        if self._undo is not None:
+            self._undo.note(parameters.values(), layers)
+        execute = adapter.exec_ft_phase
+        if getattr(execute, "func", execute) is StrategyAdapter.base_ft_phase:
+            # It would look at all parameters, to name those thawed before, which is of no use here.
+            options = getattr(execute, "keywords", {}) | {"init_thaw": init_thaw}
+            thaw_parameters(parameters, **options)
         else:
-            resume_running_stats(self._module, names)
+            with calling(adapter, "exec_ft_phase"):
+                execute(self._module, thaw_pl=names, init_thaw=init_thaw)
+        resume_running_stats(layers)
 
-    def _module_names(self, depth: int, known: Mapping[str, Parameter] | None = None) -> list[str]:
-        names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+    def _layers_to_thaw(self, names: list[str]) -> list[BatchNorm]:
+        adapter = self._adapter
+        if not isinstance(adapter, ShardedCheckpoints):
+            return layers_to_thaw(self._module, names)
+        return layers_to_thaw(self._module, adapter.recorded_names(names), name_of=adapter.recorded_module_name)
+
+    def _module_names(self, depth: int) -> list[str]:
+        with calling(self._adapter, "fts_optim_transform"):
+            names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
         if not isinstance(names, list):
             raise AdapterError(
                 f"{type(self._adapter).__name__}.fts_optim_transform returned {type(names).__name__}, not a list.",
                 where=f"phase {depth}",
                 remedy="The hook must return a list of names.",
             )
-        known = self._named_parameters() if known is None else known
+        known = self._parameters.named(names)
         unknown = [name for name in names if name not in known]
         if unknown:
+            known = self._named_parameters()
             raise AdapterError(
                 f"{type(self._adapter).__name__}.fts_optim_transform gave {unknown[0]!r}, which is no parameter of "
                 f"the module. {did_you_mean(unknown[0], known)}".rstrip(),
@@ -457,4 +495,8 @@ class PhaseRunner:
         return dict(self._module.named_parameters())
 
     def _readable(self, names: Iterable[str]) -> str:
-        return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
+        return ", ".join(sorted(self._logical(list(names))))
+
+    def _logical(self, names: list[str]) -> list[str]:
+        with calling(self._adapter, "logical_param_translation"):
+            return self._adapter.logical_param_translation(names)

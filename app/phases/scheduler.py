@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.errors import ConfigError, PhasewireError
 from phasewire.adapters.lightning_seams import saves_model_parallel_shards, unwrapped_name
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
 from phasewire.app.model_views import ModelViews
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.argument_types import Criteria, GivenSchedule, Options
 from phasewire.app.phases.companions import refuse_a_second
 from phasewire.app.phases.fit_session import FitSession, PlainSchedule
@@ -351,7 +352,8 @@ class FinetuningScheduler(Callback):
         )
         if fitting:
             self._session().find_companions(self)
-            self.strategy_adapter.on_before_init_fts()
+            with calling(self.strategy_adapter, "on_before_init_fts"):
+                self.strategy_adapter.on_before_init_fts()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the optimizer against phase 0, or go to the phase a checkpoint was written in.
@@ -359,7 +361,8 @@ class FinetuningScheduler(Callback):
         Raises:
             PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
-        self.strategy_adapter.on_before_fts_fit_start()
+        with calling(self.strategy_adapter, "on_before_fts_fit_start"):
+            self.strategy_adapter.on_before_fts_fit_start()
         self._session().begin_fit()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -373,11 +376,6 @@ class FinetuningScheduler(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Catch up on what Lightning leaves out of a resumed fit."""
         self._session().end_training()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Tell that the fit has failed."""
-        if self._fit is not None and trainer.state.fn == TrainerFn.FITTING:
-            self._fit.fail(exception)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the checkpoints whose removal was put off."""
@@ -410,6 +408,18 @@ class FinetuningScheduler(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the metrics, once they are logged."""
         self._session().end_epoch()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Tell that the fit has failed, and in which of several processes."""
+        if self._fit is not None and trainer.state.fn == TrainerFn.FITTING:
+            self._fit.fail(exception)
+        if self._runner is None or trainer.world_size == 1 or isinstance(exception, PhasewireError):
+            return
+        exception.add_note(
+            f"This is process {trainer.global_rank} of {trainer.world_size}, in phase {self.curr_depth}. If it lost a "
+            "connection or waited too long, another process has failed or hangs: look at what that one said. Once the "
+            "cause is mended, resume all of them from the newest checkpoint with fit(ckpt_path=...)."
+        )
 
     # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has
     # one in words that say nothing of schedules, before ours can.
@@ -446,7 +456,8 @@ class FinetuningScheduler(Callback):
             allow_untested=self.settings.allow_untested,
         )
         self._adapter = build(**(self.settings.strategy_adapter_cfg or {}))
-        self._adapter.connect(self)
+        with calling(self._adapter, "connect"):
+            self._adapter.connect(self)
         rank_zero.debug(f"{type(self._adapter).__name__} is connected.")
 
     @property
