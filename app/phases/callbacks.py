@@ -98,7 +98,8 @@ class FTSEarlyStopping(EarlyStopping):
         if self.ended_run:
             trainer.should_stop = True
             rank_zero.info(
-                f"Early stopping had ended the training in epoch {self.stopped_epoch}, before the checkpoint was saved."
+                f"Nothing is trained: early stopping had ended the training in epoch {self.stopped_epoch}, before the "
+                "checkpoint was saved. To go on, resume with a greater patience."
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
