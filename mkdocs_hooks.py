@@ -1,4 +1,4 @@
-"""What the documentation site has besides the pages in ``docs/``: the commands, the change log, and linked source files.
+"""What the documentation site has besides the pages in ``docs/``: commands, change log, and linked files.
 
 The pages are plain Markdown with plain links, so that they can be read where the repository is browsed, too.
 """
@@ -46,14 +46,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Let links to files of the repository lead to their copies on the site.
 
     Args:
         markdown: The text of a page.
         page: The page.
-        config: That of the site.
-        files: All files of the site.
 
     Returns:
         The text with other links.
