@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent
 #: A link from a page to a file of the repository that is no page.
 _TO_THE_REPOSITORY = re.compile(r"\]\((?:\.\./)+([^)#]+\.(?!md\b)\w+)\)")
+#: A role of reStructuredText in a docstring, such as ``:class:`~phasewire.app.Phase` ``, as Markdown leaves it.
+_ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?([\w.]+)</code>")
 #: Where such files stand on the site.
 _SOURCES = "repository"
 
@@ -58,6 +60,23 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """
     up = "../" * page.file.src_uri.count("/")
     return _TO_THE_REPOSITORY.sub(rf"]({up}{_SOURCES}/\1)", markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Let names in docstrings lead to their place in the reference, where they have one.
+
+    Args:
+        html: A page.
+
+    Returns:
+        The page with references, which the plug-in ``autorefs`` resolves.
+    """
+    return _ROLE.sub(_reference, html)
+
+
+def _reference(role: re.Match[str]) -> str:
+    shown = f"<code>{role[1].rpartition('.')[2]}</code>"
+    return f'<autoref identifier="{role[1]}" optional>{shown}</autoref>' if "." in role[1] else shown
 
 
 def _generated(config: MkDocsConfig, name: str, text: str) -> File:

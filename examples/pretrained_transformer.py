@@ -47,7 +47,18 @@ GIVEAWAYS = re.compile(r"\b(?:py)?(?:networkx|nx|scipy|sklearn|scikit|sympy|torc
 WAYS = ("frozen", "all at once", "scheduled")
 SHORTEST = 40  # characters
 Batches = DataLoader[tuple[Tensor, ...]]
-Splits = dict[str, list[tuple[str, int]]]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A docstring's first paragraph, the number of its library, and the file it stands in."""
+
+    words: str
+    library: int
+    file: Path
+
+
+Splits = dict[str, list[Text]]
 
 
 @dataclass(frozen=True)
@@ -153,26 +164,28 @@ def texts_by_split(setting: Experiment, seed: int) -> Splits:
         files = files_of(library)
         draw.shuffle(files)
         for name, count in wanted.items():
-            chosen: list[str] = []
+            chosen: list[Text] = []
             while len(chosen) < count:
-                new = sorted(docstrings(files.pop()) - seen)
-                chosen += draw.sample(new, min(2, len(new)))  # a few of each file, for variety
+                file = files.pop()
+                new = sorted(docstrings(file) - seen)
                 seen.update(new)
-            splits[name] += [(text, label) for text in chosen[:count]]
+                # A few of each file, for variety.
+                chosen += [Text(words, label, file) for words in draw.sample(new, min(2, len(new)))]
+            splits[name] += chosen[:count]
     return splits
 
 
-def batches(texts: list[tuple[str, int]], setting: Experiment, *, shuffle: bool = False) -> Batches:
+def batches(texts: list[Text], setting: Experiment, *, shuffle: bool = False) -> Batches:
     """Turn texts into batches of token numbers, masks and labels."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(get_model_path())
     encoded = tokenizer(
-        [text for text, _ in texts],
+        [text.words for text in texts],
         padding="max_length",
         truncation=True,
         max_length=setting.tokens,
         return_tensors="pt",
     )
-    labels = torch.tensor([label for _, label in texts])
+    labels = torch.tensor([text.library for text in texts])
     dataset = TensorDataset(encoded["input_ids"], encoded["attention_mask"], labels)
     return DataLoader(dataset, batch_size=setting.batch_size, shuffle=shuffle)
 
