@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test parity lint style format types docs site clean
+.PHONY: help run test parity bench lint style format types docs site clean
 
 VENV ?= .venv
 # The folder of the tools: the tests call the targets below with the one they run in.
@@ -35,6 +35,9 @@ test: $(VENV)/installed-test ## run all tests, lint and type checks among them
 
 parity: $(VENV)/installed-test ## train N random cases with finetuning-scheduler and with Phasewire, and compare: make parity N=5000
 	OMP_NUM_THREADS=1 PYTHONPATH=tests/support $(VENV)/bin/python tests/parity/compare.py $(N) --first $(FIRST)
+
+bench: $(VENV)/installed-test ## measure beside finetuning-scheduler: plug-ins, schedules, set-up, transitions
+	for script in discovery schedules setup_of_fit transition; do OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/$$script.py; done
 
 lint: $(VENV)/installed-test ## check style, docstrings and types
 	$(MAKE) --no-print-directory style types

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from phasewire.adapters.checkpoint_names import RECORD_KEY
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.unpickling import refused_by_torch
 
 __all__ = ["ALIASES_KEY", "STATE_KEY", "TensorFile", "open_tensors", "safetensors_module"]
 
@@ -113,7 +114,7 @@ def _open_saved_by_torch(path: Path, *, unsafe: bool) -> TensorFile:
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=not unsafe)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"The file holds more than tensors and plain values: {str(error).splitlines()[0]}",
+            f"The file holds more than tensors and plain values: {refused_by_torch(error)}",
             where=str(path),
             remedy="If you trust it, allow that with --unsafe: reading it may run code.",
         ) from error

@@ -12,6 +12,8 @@ from typing import Final
 
 from phasewire.adapters.errors import ScheduleError, did_you_mean
 from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.name_patterns import NamePattern, name_pattern
+from phasewire.app.schedule.name_index import NameIndex
 from phasewire.app.schedule.problems import joined
 
 __all__ = ["Match", "PatternMatcher"]
@@ -36,7 +38,9 @@ class Match:
 
 
 class PatternMatcher:
-    """Finds the parameters that patterns take. A full name costs one look-up, a regular expression one pass over all.
+    """Finds the parameters that patterns take.
+
+    A full name costs one look-up, a regular expression one match with every name that has its literal beginning.
 
     The names of a part that ``torch.compile`` wrapped can be given as they are and as they were before, so that one
     schedule fits the module compiled and not compiled.
@@ -73,7 +77,8 @@ class PatternMatcher:
             Names and second names; at least one.
 
         Raises:
-            ScheduleError: The pattern is no regular expression, takes nothing, or nothing but what cannot be asked for.
+            ScheduleError: The pattern is no regular expression, takes too long or nothing, or nothing but what cannot
+                be asked for.
         """
         if pattern in self.aliases:
             return Match((), (pattern,))
@@ -83,7 +88,7 @@ class PatternMatcher:
             return self.match(self._uncompiled[pattern], where)
         if pattern in self._refused:
             raise self._cannot(pattern, pattern, where)
-        expression = _compiled(pattern, where)
+        expression = name_pattern(pattern, error=ScheduleError, where=where)
         found = self._found(expression)
         if not found.names and not found.aliases and self._uncompiled:
             found = Match([name for name in self._registered if expression.match(name)])
@@ -106,11 +111,20 @@ class PatternMatcher:
             remedy="Take it out of the schedule.",
         )
 
-    def _found(self, expression: re.Pattern[str]) -> Match:
+    def _found(self, expression: NamePattern) -> Match:
+        registered, aliases = self._registered, tuple(self.aliases)
         return Match(
-            [name for name, shown in self._shown if expression.match(shown)],
-            [alias for alias in self.aliases if expression.match(unwrapped_name(alias))],
+            [registered[index] for index in self._index.matches(expression)],
+            [aliases[index] for index in self._alias_index.matches(expression)],
         )
+
+    @cached_property
+    def _index(self) -> NameIndex:
+        return NameIndex([shown for _, shown in self._shown])
+
+    @cached_property
+    def _alias_index(self) -> NameIndex:
+        return NameIndex(list(map(unwrapped_name, self.aliases)))
 
     @cached_property
     def _shown(self) -> tuple[tuple[str, str], ...]:
@@ -133,21 +147,6 @@ class PatternMatcher:
         paths = list(dict.fromkeys(".".join(name.split(".")[:parts]) for name in names))
         near = dict.fromkeys([*_neighbours(given, paths), *_neighbours(given, names)])
         return did_you_mean(given, near) or f"There are parameters such as {joined(map(repr, self._registered[:3]))}."
-
-
-def _compiled(pattern: str, where: Callable[[], str]) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        at = "" if error.pos is None else f" at position {error.pos}"
-        problem = f"{pattern!r} is no regular expression: {error.msg}{at}."
-        rest = "" if error.pos is None else pattern[error.pos :]
-        remedy = f"It stops making sense at {rest!r}." if rest and error.pos else "Correct it, or give a full name."
-        raise ScheduleError(problem, where=where(), remedy=remedy) from error
-    except (OverflowError, RecursionError) as error:
-        raise ScheduleError(
-            f"{pattern!r} is no regular expression that can be used: {error}.", where=where(), remedy="Simplify it."
-        ) from error
 
 
 def _neighbours(given: str, names: Sequence[str]) -> Sequence[str]:
