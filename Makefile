@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test parity bench soak reliability lint style format types clean
+.PHONY: help run test parity bench soak reliability lint style format types docs site clean
 
 VENV ?= .venv
 # The folder of the tools: the tests call the targets below with the one they run in.
@@ -58,6 +58,16 @@ types:
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy --cache-dir .cache/types -p phasewire.app -p phasewire.containers -p phasewire.adapters
 
+docs: $(VENV)/installed-docs ## build the documentation site into build/site
+	$(MAKE) --no-print-directory site
+
+# From an ordinary install, in which the folders are called what they are imported as.
+site:
+	rm -rf build/docs-source
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/docs-source .
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html, or with a working search: python3 -m http.server --directory build/site"
+
 format: $(VENV)/installed-test ## format the code, mend what ruff can mend, copy config.yaml into the package
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -79,6 +89,10 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt | $(VENV)/created
 	$(INSTALL) --editable '.[demo]'
 	touch $@
 
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/created
+	$(INSTALL) --editable '.[docs]' setuptools
+	touch $@
+
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/created
 	$(INSTALL) --editable '.[test]'
-	touch $(VENV)/installed-demo $@
+	touch $(VENV)/installed-demo $(VENV)/installed-docs $@
