@@ -87,7 +87,7 @@ class Piece:
                 bool(fields["transposed"]),
                 bool(fields["derived"]),
             )
-        except (TypeError, ValueError, KeyError) as error:
+        except Exception as error:  # a file that was changed may hold tensors, which raise anything
             raise CheckpointError(
                 f"{plain!r} does not tell where a tensor stands.",
                 remedy=_CHANGED,
@@ -328,7 +328,9 @@ class Layout:
                 zeros={str(own): _zeros_from(each) for own, each in fields["zeros"].items()},
                 word=word,
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except CheckpointError:
+            raise
+        except Exception as error:  # as above
             raise CheckpointError(f"{plain!r} does not tell where tensors stand.", remedy=_CHANGED) from error
 
 
