@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test parity fuzz audit test-oldest lint style format types clean
+.PHONY: help run test parity bench fuzz audit test-oldest lint style format types clean
 
 VENV ?= .venv
 # The folder of the tools: the tests call the targets below with the one they run in.
@@ -57,6 +57,9 @@ test-oldest: ## run a part of the tests with the oldest versions that pyproject.
 	grep '^torch==' constraints.txt >> $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 0 $(OLDEST_TESTS)
+
+bench: $(VENV)/installed-test ## measure beside finetuning-scheduler: plug-ins, schedules, set-up, transitions
+	for script in discovery schedules setup_of_fit transition; do OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/$$script.py; done
 
 lint: $(VENV)/installed-test ## check style, docstrings and types
 	$(MAKE) --no-print-directory style types

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from phasewire.adapters.renaming import Naming
     from phasewire.adapters.scheduler_handle import SchedulerHandle
 
-__all__ = ["API_VERSION", "PhaseExecutor", "StrategyAdapter"]
+__all__ = ["API_VERSION", "PhaseExecutor", "StrategyAdapter", "thaw_parameters"]
 
 #: The version of the adapter contract that this release drives. Adapters of the same major version work.
 API_VERSION = "1.1"
@@ -323,21 +323,38 @@ class StrategyAdapter:
         Returns:
             The names thawed by this call, and all names thawed now, both in registration order.
         """
-        wanted = frozenset(thaw_pl)
-        newly_thawed: list[str] = []
-        all_thawed: list[str] = []
-        for name, parameter in module.named_parameters():
-            if name in wanted and not parameter.requires_grad:
-                parameter.requires_grad = True
-                newly_thawed.append(name)
-            if parameter.requires_grad:
-                all_thawed.append(name)
-        shown = translation_func(newly_thawed) if translation_func else newly_thawed
-        rank_zero.debug(f"{'Training begins with' if init_thaw else 'Thawed'} {len(shown)} parameters: {shown}")
-        return newly_thawed, all_thawed
+        named, wanted = dict(module.named_parameters()), frozenset(thaw_pl)
+        to_thaw = {name: parameter for name, parameter in named.items() if name in wanted}
+        newly_thawed = thaw_parameters(to_thaw, translation_func, init_thaw)
+        return newly_thawed, [name for name, parameter in named.items() if parameter.requires_grad]
 
     #: The callable that thaws a list of names; an adapter that wraps it sets its own in ``__init__``.
     exec_ft_phase: PhaseExecutor = base_ft_phase
+
+
+def thaw_parameters(
+    parameters: Mapping[str, torch.nn.Parameter],
+    translation_func: Callable[[list[str]], list[str]] | None = None,
+    init_thaw: bool = False,
+) -> list[str]:
+    """Thaw parameters, as :meth:`StrategyAdapter.base_ft_phase` does once it has found them in a module.
+
+    Args:
+        parameters: Those to thaw, by name.
+        translation_func: Makes names readable for the log.
+        init_thaw: This is phase 0; only the log message differs.
+
+    Returns:
+        The names of those that were frozen.
+    """
+    newly_thawed: list[str] = []
+    for name, parameter in parameters.items():
+        if not parameter.requires_grad:
+            parameter.requires_grad = True
+            newly_thawed.append(name)
+    shown = translation_func(newly_thawed) if translation_func else newly_thawed
+    rank_zero.debug(f"{'Training begins with' if init_thaw else 'Thawed'} {len(shown)} parameters: {shown}")
+    return newly_thawed
 
 
 def _options_sentence(adapter_class: type, given: list[str]) -> str:

@@ -21,7 +21,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
-__all__ = ["AtomicCheckpointIO", "draft_of", "is_local", "replace_link", "saving_atomically"]
+__all__ = ["AtomicCheckpointIO", "claim_path", "draft_of", "is_local", "replace_link", "saving_atomically"]
 
 _DRAFT_SUFFIX: Final = ".phasewire-draft"
 
@@ -131,6 +131,18 @@ def draft_of(target: Path) -> Iterator[BufferedWriter]:
         path.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def claim_path(target: Path) -> Path:
+    """Give the file that a process locks to claim a name; if it is left over, the next save of the name removes it.
+
+    Args:
+        target: The file that will be saved.
+
+    Returns:
+        A hidden name beside it.
+    """
+    return target.with_name(f"{_draft_prefix(target)}claim{_DRAFT_SUFFIX}")
 
 
 def _draft_path(target: Path) -> Path:

@@ -26,6 +26,7 @@ from phasewire.app.yaml_tree import (
     StrictLoader,
     child_nodes,
     compose,
+    construct,
     process_environment,
 )
 
@@ -211,7 +212,7 @@ def parse_yaml(
         with _collector_paused():
             loader = StrictLoader(text)
             root = compose(loader, text, process_environment() if resolve_env else None)
-            values = None if root is None else loader.construct_object(root, deep=True)
+            values = None if root is None else construct(loader, text, root)
     except (yaml.YAMLError, UnicodeEncodeError) as cause:
         problem = explain(cause, text, resolve_env=resolve_env)
         where = ", ".join(filter(None, [str(path or ""), problem.place]))

@@ -8,7 +8,6 @@ from typing import Final
 
 from phasewire.app.adapter_record import AdapterRecord
 from phasewire.app.entry_points import OWN_DISTRIBUTION, EntryPointRegistry, own_version
-from phasewire.app.trust import TrustPolicy
 
 __all__ = ["DEFAULT_GROUP", "NATIVE_ADAPTERS", "AdapterRecord", "DiscoveryService", "native_record"]
 
@@ -48,19 +47,8 @@ def native_record(name: str, value: str | None = None) -> AdapterRecord:
 
 
 class DiscoveryService(EntryPointRegistry[AdapterRecord]):
-    """Finds the strategy adapters that can be named, by reading the metadata of installed distributions.
+    """Finds the strategy adapters that can be named, by reading the metadata of installed distributions."""
 
-    Args:
-        group: The entry-point group.
-        native: The adapters that ship with Phasewire: name to ``module:Class``.
-        trust: Whose adapters may be used; all by default.
-    """
-
-    def __init__(
-        self,
-        group: str = DEFAULT_GROUP,
-        native: Mapping[str, str] = NATIVE_ADAPTERS,
-        *,
-        trust: TrustPolicy | None = None,
-    ) -> None:
-        super().__init__("adapter", group, native, AdapterRecord, trust)
+    default_group = DEFAULT_GROUP
+    default_native = NATIVE_ADAPTERS
+    record_class = AdapterRecord

@@ -5,53 +5,26 @@ The metadata is read anew for every question, so that a package installed meanwh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters.errors import ConfigError, PhasewireError, did_you_mean
+from phasewire.app.plugin_record import PluginRecord
 from phasewire.app.trust import TrustPolicy, normalised
 
-__all__ = ["OWN_DISTRIBUTION", "EntryPointRegistry", "Offer", "own_version"]
+__all__ = ["OWN_DISTRIBUTION", "EntryPointRegistry", "own_version"]
 
 #: The distribution whose offers no other can replace.
 OWN_DISTRIBUTION: Final = "phasewire"
 
 
-class Offer(Protocol):
-    """Something that a distribution offers under a name."""
-
-    @property
-    def name(self) -> str:
-        """The lowercased name."""
-
-    @property
-    def value(self) -> str:
-        """Where it is: ``module:attribute`` or ``module.attribute``."""
-
-    @property
-    def distribution(self) -> str | None:
-        """The distribution that offers it."""
-
-    @property
-    def version(self) -> str | None:
-        """The version of the distribution."""
-
-    @property
-    def native(self) -> bool:
-        """Whether it ships with Phasewire."""
-
-    @property
-    def refusal(self) -> str | None:
-        """Why it may not be used; ``None`` if it may."""
+RecordT = TypeVar("RecordT", bound=PluginRecord)
 
 
-OfferT = TypeVar("OfferT", bound=Offer)
-
-
-class EntryPointRegistry(Generic[OfferT]):
+class EntryPointRegistry(Generic[RecordT]):
     """Finds what can be named in one entry-point group.
 
     A name that several distributions offer means the one whose normalised distribution name comes first in the
@@ -59,14 +32,21 @@ class EntryPointRegistry(Generic[OfferT]):
     distribution that is on the path several times the first counts, as it does for ``importlib``. What the trust
     policy refuses is listed, and is never the meaning of a name that a trusted distribution offers too.
 
+    A subclass says what it finds with the class attributes.
+
     Args:
-        kind: What is offered, for messages, such as ``"adapter"``.
-        group: The entry-point group.
-        native: What ships with Phasewire: name to ``module:attribute``.
-        make: Makes a record of ``name``, ``value``, ``distribution``, ``version``, ``native`` and ``refusal``.
+        group: The entry-point group; :attr:`default_group` by default.
+        native: What ships with Phasewire: name to ``module:attribute``; :attr:`default_native` by default.
         trust: Which distributions may offer anything; all by default.
     """
 
+    default_group: ClassVar[str]
+    """The entry-point group."""
+    default_native: ClassVar[Mapping[str, str]]
+    """What ships with Phasewire: name to ``module:attribute``."""
+    # Any: a class variable cannot name the class's own type variable.
+    record_class: ClassVar[type[Any]]
+    """What describes one that can be named: a :class:`~phasewire.app.plugin_record.PluginRecord`."""
     path_form: ClassVar[str] = "module:Class"
     """How what has no name is written, for messages."""
     unknown_error: ClassVar[type[PhasewireError]] = ConfigError
@@ -74,21 +54,19 @@ class EntryPointRegistry(Generic[OfferT]):
 
     def __init__(
         self,
-        kind: str,
-        group: str,
-        native: Mapping[str, str],
-        make: Callable[..., OfferT],
+        group: str | None = None,
+        native: Mapping[str, str] | None = None,
+        *,
         trust: TrustPolicy | None = None,
     ) -> None:
-        self._kind = kind
-        self._group = group
+        self._group = self.default_group if group is None else group
         # A copy: what a callback holds must be picklable, and a read-only view of a dict is not.
-        self._native = dict(native)
-        self._make = make
+        self._native = dict(self.default_native if native is None else native)
+        self._make: type[RecordT] = self.record_class
         self._trust = trust or TrustPolicy()
         self._warned: set[str] = set()
 
-    def records(self) -> tuple[OfferT, ...]:
+    def records(self) -> tuple[RecordT, ...]:
         """List everything that can be named. Warns of distributions whose entry points cannot be read.
 
         Returns:
@@ -107,7 +85,7 @@ class EntryPointRegistry(Generic[OfferT]):
         """
         return tuple(sorted({record.name for record in self._scan()[0] if record.refusal is None}))
 
-    def find(self, name: str) -> OfferT | None:
+    def find(self, name: str) -> RecordT | None:
         """Look a name up. Warns, once, when several that may be used have it.
 
         Args:
@@ -135,7 +113,7 @@ class EntryPointRegistry(Generic[OfferT]):
             self._warn_once(self.conflict(usable))
         return (usable or named)[0]
 
-    def record_of(self, reference: str, *, where: str) -> OfferT:
+    def record_of(self, reference: str, *, where: str) -> RecordT:
         """Tell what a reference means. Nothing is imported.
 
         Args:
@@ -155,12 +133,12 @@ class EntryPointRegistry(Generic[OfferT]):
             return self._make(name=reference, value=reference, refusal=self._trust.refusal_of_path(reference))
         names = self.names()
         raise self.unknown_error(
-            f"No {self._kind} is called {reference!r}. {did_you_mean(reference, names)}".rstrip(),
+            f"No {self._make.kind} is called {reference!r}. {did_you_mean(reference, names)}".rstrip(),
             where=where,
             remedy=f"Install the package that offers it, write {self.path_form!r}, or name one of: {', '.join(names)}.",
         )
 
-    def conflict(self, records: Sequence[OfferT]) -> str:
+    def conflict(self, records: Sequence[RecordT]) -> str:
         """Say how it is decided which of several records a name means.
 
         Args:
@@ -169,16 +147,16 @@ class EntryPointRegistry(Generic[OfferT]):
         Returns:
             The decision, the reason, and how to choose another, as whole sentences.
         """
-        return _conflict(self._kind, records)
+        return _conflict(records)
 
-    def _scan(self) -> tuple[tuple[OfferT, ...], list[str]]:
+    def _scan(self) -> tuple[tuple[RecordT, ...], list[str]]:
         native = [
             self._make(
                 name=name.lower(), value=value, distribution=OWN_DISTRIBUTION, version=own_version(), native=True
             )
             for name, value in self._native.items()
         ]
-        plugins: list[OfferT] = []
+        plugins: list[RecordT] = []
         unreadable: list[str] = []
         seen: set[str] = set()
         for distribution in metadata.distributions():
@@ -195,7 +173,7 @@ class EntryPointRegistry(Generic[OfferT]):
         plugins.sort(key=lambda record: (record.name, normalised(record.distribution or ""), record.value))
         return (*native, *plugins), unreadable
 
-    def _records_of(self, distribution: metadata.Distribution) -> list[OfferT]:
+    def _records_of(self, distribution: metadata.Distribution) -> list[RecordT]:
         # A dict: one distribution may write the same entry twice.
         return list(
             dict.fromkeys(
@@ -239,8 +217,9 @@ def _label(distribution: metadata.Distribution) -> str:
         return str(distribution.locate_file(""))
 
 
-def _conflict(kind: str, records: Sequence[Offer]) -> str:
+def _conflict(records: Sequence[PluginRecord]) -> str:
     chosen, *others = records
+    kind = chosen.kind
     pins = " or ".join(repr(f"{record.name}@{record.distribution}") for record in others)
     offered = ", ".join(f"{record.distribution} {record.version} ({record.value})" for record in others)
     if chosen.native:

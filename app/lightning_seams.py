@@ -7,6 +7,7 @@ when one of them changes.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ __all__ = [
     "resume_before_validation",
     "save_progress",
     "stands_for_no_optimizer",
+    "step_of_loggers",
     "strategy_flag",
     "validation_follows",
 ]
@@ -191,12 +193,15 @@ def forget_compiled_code(module: pl.LightningModule) -> None:
 
     Uses the ``_compiled_call_impl`` that ``Module.compile()`` sets, and the ``_torchdynamo_orig_callable`` of what
     ``torch.compile`` returns, which is the ``forward`` of a part, the steps of a LightningModule that was compiled
-    whole, or a method that the user compiled: no public name tells what is compiled.
+    whole, or a method that the user compiled: no public name tells what is compiled. ``input_codes`` of
+    ``torch._dynamo.convert_frame`` tells whether anything was compiled since it last began anew: looking at every part
+    of a module in every phase would be quadratic.
 
     Args:
         module: The module whose parameters were thawed.
     """
-    if any(map(_is_compiled, module.modules())):
+    compiler = sys.modules.get("torch._dynamo.convert_frame")
+    if compiler is not None and compiler.input_codes.seen and any(map(_is_compiled, module.modules())):
         torch.compiler.reset()
 
 
@@ -475,3 +480,18 @@ def maintain_partition(optimizer: Optimizer) -> None:
     sharded.optim.state.update({each: state for each, state in learned.items() if id(each) in local})
     if sharded.parameters_as_bucket_view:
         sharded._build_param_buckets()
+
+
+def step_of_loggers(trainer: pl.Trainer) -> int:
+    """Give the step under which Lightning passes metrics to the loggers now.
+
+    Uses ``trainer.fit_loop.epoch_loop._batches_that_stepped``: ``global_step`` counts the steps of all optimizers, so
+    that with several of them its numbers are not those of what the module logs.
+
+    Args:
+        trainer: The running Trainer.
+
+    Returns:
+        The step.
+    """
+    return trainer.fit_loop.epoch_loop._batches_that_stepped

@@ -11,7 +11,6 @@ from phasewire.adapters.errors import AdapterError, AdapterLoadError, PhasewireE
 from phasewire.adapters.views import ModelView
 from phasewire.app.entry_points import EntryPointRegistry
 from phasewire.app.plugin_record import PluginRecord
-from phasewire.app.trust import TrustPolicy
 
 __all__ = ["NATIVE_VIEWS", "VIEW_GROUP", "ModelViews", "ViewRecord"]
 
@@ -58,21 +57,9 @@ class ViewRecord(PluginRecord):
 
 
 class ModelViews(EntryPointRegistry[ViewRecord]):
-    """Finds model views.
+    """Finds model views."""
 
-    Args:
-        group: The entry-point group.
-        native: The views that ship with Phasewire: name to ``module:Class``.
-        trust: Whose views may be used; all by default.
-    """
-
+    default_group = VIEW_GROUP
+    default_native = NATIVE_VIEWS
+    record_class = ViewRecord
     unknown_error = AdapterError
-
-    def __init__(
-        self,
-        group: str = VIEW_GROUP,
-        native: Mapping[str, str] = NATIVE_VIEWS,
-        *,
-        trust: TrustPolicy | None = None,
-    ) -> None:
-        super().__init__("model view", group, native, ViewRecord, trust)

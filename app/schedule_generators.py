@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError
 from phasewire.app.entry_points import EntryPointRegistry
 from phasewire.app.plugin_record import PluginRecord
-from phasewire.app.schedule.generators.options import with_options
 from phasewire.app.schedule.model import Schedule
-from phasewire.app.trust import TrustPolicy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,24 +78,12 @@ class ModuleNames:
 
 
 class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
-    """Finds schedule generators, and makes schedules with them.
+    """Finds schedule generators, and makes schedules with them."""
 
-    Args:
-        group: The entry-point group.
-        native: The generators that ship with Phasewire: name to ``module:function``.
-        trust: Whose generators may be used; all by default.
-    """
-
+    default_group = GENERATOR_GROUP
+    default_native = NATIVE_GENERATORS
+    record_class = GeneratorRecord
     path_form = "module:function"
-
-    def __init__(
-        self,
-        group: str = GENERATOR_GROUP,
-        native: Mapping[str, str] = NATIVE_GENERATORS,
-        *,
-        trust: TrustPolicy | None = None,
-    ) -> None:
-        super().__init__("schedule generator", group, native, GeneratorRecord, trust)
 
     # Any: the options of a generator are the user's choice.
     def generate(
@@ -127,6 +113,9 @@ class ScheduleGenerators(EntryPointRegistry[GeneratorRecord]):
             ConfigError: No generator is called so, it does not load, or does not take these options.
             ScheduleError: It fails, or gives something else than a schedule.
         """
+        # Imported where it is needed, and with it the generators that ship with Phasewire.
+        from phasewire.app.schedule.generators.options import with_options
+
         record = self.record_of(reference, where=where)
         generator = with_options(record.load(where=where), options, where=options_where)
         try:

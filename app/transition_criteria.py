@@ -13,7 +13,6 @@ from phasewire.app.class_path import check_arguments
 from phasewire.app.contract_version import require_version
 from phasewire.app.entry_points import EntryPointRegistry
 from phasewire.app.plugin_record import PluginRecord
-from phasewire.app.trust import TrustPolicy
 
 __all__ = ["CRITERIA_GROUP", "NATIVE_CRITERIA", "BuiltCriterion", "CriterionRecord", "TransitionCriteria"]
 
@@ -146,24 +145,12 @@ class BuiltCriterion:
 
 
 class TransitionCriteria(EntryPointRegistry[CriterionRecord]):
-    """Finds transition criteria, and builds them.
+    """Finds transition criteria, and builds them."""
 
-    Args:
-        group: The entry-point group.
-        native: The criteria that ship with Phasewire: name to ``module:Class``.
-        trust: Whose criteria may be used; all by default.
-    """
-
+    default_group = CRITERIA_GROUP
+    default_native = NATIVE_CRITERIA
+    record_class = CriterionRecord
     unknown_error = CriterionError
-
-    def __init__(
-        self,
-        group: str = CRITERIA_GROUP,
-        native: Mapping[str, str] = NATIVE_CRITERIA,
-        *,
-        trust: TrustPolicy | None = None,
-    ) -> None:
-        super().__init__("transition criterion", group, native, CriterionRecord, trust)
 
     # Any: as above.
     def build(self, reference: str | type, options: Mapping[str, Any], *, where: str) -> BuiltCriterion:

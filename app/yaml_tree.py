@@ -34,6 +34,7 @@ __all__ = [
     "YamlFault",
     "child_nodes",
     "compose",
+    "construct",
     "process_environment",
 ]
 
@@ -59,9 +60,15 @@ _LONG = 1000
 _STR_TAG = "tag:yaml.org,2002:str"
 _FLOAT_TAG = "tag:yaml.org,2002:float"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+_SEQ_TAG = "tag:yaml.org,2002:seq"
+_MAP_TAG = "tag:yaml.org,2002:map"
+_PLAIN_KEY_TAGS = frozenset({_STR_TAG, "tag:yaml.org,2002:int"})
 
 #: Numbers with an exponent, which the YAML 1.1 that PyYAML speaks takes for text unless they have a dot and a sign.
 _EXPONENT_FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
+
+#: The beginning of a line, as YAML knows lines, with everything in it after which a collection can begin.
+_LINE_START = re.compile(r"(?:\A|[\n\r\x85\u2028\u2029])[\ufeff\t \-?:]*")
 
 _ENVIRONMENT_VARIABLE = re.compile(
     r"(?P<escape>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<default>[^}]*))?\})?"
@@ -164,6 +171,25 @@ def compose(loader: StrictLoader, text: str, environment: Mapping[str, str] | No
     return root
 
 
+def construct(loader: StrictLoader, text: str, root: yaml.Node) -> object:
+    """Make plain Python of a node tree. Linear in the tree.
+
+    Args:
+        loader: The loader that was made for the text.
+        text: The text.
+        root: What :func:`compose` gave for it.
+
+    Returns:
+        The values.
+
+    Raises:
+        yaml.YAMLError: A value cannot be read as the kind it is written as, or a tag or a key is not allowed.
+    """
+    # Without anchors every node stands in one place, and PyYAML's bookkeeping of aliases, half of its time, is for
+    # nothing.
+    return loader.construct_object(root, deep=True) if "&" in text else _constructed(loader, root)
+
+
 def child_nodes(node: yaml.Node) -> dict[Hashable, tuple[yaml.Node, yaml.Node]]:
     """List what a mapping or sequence node holds.
 
@@ -186,9 +212,21 @@ def child_nodes(node: yaml.Node) -> dict[Hashable, tuple[yaml.Node, yaml.Node]]:
     }
 
 
+def _constructed(loader: StrictLoader, node: yaml.Node) -> object:
+    if isinstance(node, yaml.ScalarNode):
+        return node.value if node.tag == _STR_TAG else loader.construct_object(node, deep=True)
+    if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ_TAG:
+        return [_constructed(loader, item) for item in node.value]
+    is_mapping = isinstance(node, yaml.MappingNode) and node.tag == _MAP_TAG
+    if is_mapping and all(key.tag in _PLAIN_KEY_TAGS for key, _ in node.value):
+        return {_constructed(loader, key): _constructed(loader, value) for key, value in node.value}
+    # Merges, sets, keys that are collections, and what is refused.
+    return loader.construct_object(node, deep=True)
+
+
 def _refuse_depth(text: str) -> None:
-    # Every level costs at least one of these, so only text that could be too deep is parsed a second time.
-    if sum(map(text.count, "[{-?:")) <= _MOST_NESTED_LEVELS:
+    # Parsing a second time takes a quarter of all reading, so only text that could be too deep is.
+    if _deepest_possible(text) <= _MOST_NESTED_LEVELS:
         return
     depth = 0
     for event in yaml.parse(text, StrictLoader):
@@ -232,6 +270,20 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
         return [each for pair in node.value for each in pair]
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _deepest_possible(text: str) -> int:
+    """Give what the depth of a text certainly does not exceed, from brackets and indentation alone.
+
+    A bracket opens one level, and may make a pair within it another. Without brackets, what begins at a column holds
+    only what begins further right, or one sequence at the same column; and only at the beginning of a line, after
+    spaces and indicators, does anything begin.
+    """
+    brackets = text.count("[") + text.count("{")
+    if brackets > _MOST_NESTED_LEVELS:
+        return brackets
+    indentation = max(len(found[0]) for found in _LINE_START.finditer(text))
+    return 2 * (indentation + 1 + brackets)
 
 
 def _distinct_nodes(root: yaml.Node) -> Iterator[yaml.Node]:

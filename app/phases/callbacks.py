@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import CheckpointError, ConfigError
+from phasewire.adapters.errors import CheckpointError, ConfigError, PhasewireError
 from phasewire.adapters.logged_metrics import not_logged
 from phasewire.app.atomic_save import replace_link
 from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
-from phasewire.app.phases.checkpoint_files import may_be_replaced, newest_link, relocated
+from phasewire.app.phases.checkpoint_files import FileNames, may_be_replaced, newest_link, relocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +124,12 @@ class FTSEarlyStopping(EarlyStopping):
             raise not_logged(type(self).__name__, self.monitor, trainer) from error
         if stopping_before or not trainer.should_stop:
             return
+        if self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC:
+            rank_zero_warn(
+                f"Training stops: {self.monitor!r} is {float(trainer.callback_metrics[self.monitor])}. Once the cause "
+                "is mended (a learning rate that is too high, or a division by zero), resume from a checkpoint of an "
+                "earlier epoch: one that is saved from here on tells that the training has ended."
+            )
         # Lightning lets any process stop all of them, but only the process that decided knows its reason.
         patient = self.stopping_reason in (EarlyStoppingReason.NOT_STOPPED, EarlyStoppingReason.PATIENCE_EXHAUSTED)
         if self.final_phase or not trainer.strategy.reduce_boolean_decision(patient, all=True):
@@ -173,8 +180,10 @@ class FTSCheckpoint(ModelCheckpoint):
     converted: bool = False
     _phases: Phases | None = None
     _best_seen: tuple[str, float | None] = ("", None)
-    _saving_at: int | None = None
+    _saving_in: pl.Trainer | None = None
     _resumed: bool = False
+    _names: FileNames | None = None
+    _keeps_best: bool = False
 
     def connect(self, phases: Phases) -> None:
         """Take the scheduler whose phases are recorded.
@@ -213,6 +222,7 @@ class FTSCheckpoint(ModelCheckpoint):
         """
         super().on_fit_start(trainer, pl_module)
         self._phases = _scheduler_in(trainer, self._phases, self)
+        self._file_names().begin(self.dirpath)
 
     def on_train_batch_end(
         self,
@@ -223,8 +233,14 @@ class FTSCheckpoint(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         """Save where Lightning's callback saves."""
-        hook = super().on_train_batch_end
-        self._save(trainer, lambda: hook(trainer, pl_module, outputs, batch, batch_idx))
+        self._saving_in = trainer
+        try:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        except MisconfigurationException as error:
+            self._explain(error, trainer)
+            raise
+        finally:
+            self._saving_in = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -234,32 +250,68 @@ class FTSCheckpoint(ModelCheckpoint):
         """Save where Lightning's callback saves."""
         self._save(trainer, lambda: super(FTSCheckpoint, self).on_validation_end(trainer, pl_module))
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save where Lightning's callback saves, but over none of the best checkpoints."""
+        self._keeps_best = True
+        try:
+            super().on_exception(trainer, pl_module, exception)
+        finally:
+            self._keeps_best = False
+            self._file_names().release()
+
+    # Any: metrics are what the module logged.
+    def format_checkpoint_name(
+        self, metrics: dict[str, Any], filename: str | None = None, ver: int | None = None, prefix: str | None = None
+    ) -> str:
+        """Give the name of a checkpoint; one that is saved on an exception does not get that of a best one."""
+        name, number = super().format_checkpoint_name(metrics, filename, ver, prefix), self.STARTING_VERSION
+        while self._keeps_best and name in self.best_k_models:
+            name, number = super().format_checkpoint_name(metrics, filename, number, prefix), number + 1
+        return name
+
     def _save(self, trainer: pl.Trainer, save: Callable[[], None]) -> None:
-        self._saving_at = trainer.global_step
+        self._saving_in = trainer
         try:
             save()
+        except PhasewireError:
+            raise
         except MisconfigurationException as error:
-            if self.monitor is None or self.monitor in trainer.callback_metrics:
-                raise
-            raise not_logged(type(self).__name__, self.monitor, trainer) from error
+            self._explain(error, trainer)
+            raise
         finally:
-            self._saving_at = None
+            self._saving_in = None
+            self._file_names().release()
+
+    def _explain(self, error: MisconfigurationException, trainer: pl.Trainer) -> None:
+        if self.monitor is not None and self.monitor not in trainer.callback_metrics:
+            raise not_logged(type(self).__name__, self.monitor, trainer) from error
 
     def file_exists(self, filepath: str | os.PathLike[str], trainer: pl.Trainer) -> bool:
         """Tell whether a file must not be written over, which gives the new one a number.
 
         A run that was cut off may have saved files after the checkpoint it resumes from, and a resumed run saves the
-        same again: those it may replace.
+        same again: those it may replace. A name that another run is about to save is taken, too.
         """
-        if not super().file_exists(os.fspath(filepath), trainer):
-            return False
-        return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
+        there = super().file_exists
+
+        def must_stay() -> bool:
+            if not there(os.fspath(filepath), trainer):
+                return False
+            return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
+
+        return not self._file_names().is_free(filepath, trainer, must_stay)
+
+    def _file_names(self) -> FileNames:
+        if self._names is None:
+            self._names = FileNames()
+        return self._names
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:
         """Add the phases of the newest and the best checkpoint to Lightning's state."""
         if self._phases is not None:
             self.current_ckpt_depth = self._phases.curr_depth
+        saving_in = self._saving_in
         if self._best_now() != self._best_seen:
             self._best_seen = self._best_now()
             self.best_ckpt_depth = self.current_ckpt_depth
@@ -267,7 +319,7 @@ class FTSCheckpoint(ModelCheckpoint):
             **super().state_dict(),
             "current_ckpt_depth": self.current_ckpt_depth,
             "best_ckpt_depth": self.best_ckpt_depth,
-            "save_progress": save_progress(self, saving_at=self._saving_at),
+            "save_progress": save_progress(self, saving_at=None if saving_in is None else saving_in.global_step),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.adapters.name_rules import NameRules
 from phasewire.adapters.sharding import class_name
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
 from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
@@ -32,6 +33,7 @@ from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.resolved import ResolvedSchedule
 from phasewire.app.schedule.validate import ScheduleValidator, shared_parameter_names
+from phasewire.app.watching.fit_watch import FitWatch
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -80,6 +82,8 @@ class FitSession:
         self._validator = validator
         self._generators = generators
         self._criteria = PhaseCriteria.of(settings, criteria)
+        self._watch = FitWatch(trainer, settings)
+        self._log_folder = ""
         self._runner: PhaseRunner | None = None
         self._companions: Companions | None = None
         self._given: Schedule | None = None
@@ -164,9 +168,11 @@ class FitSession:
             raise ConfigError("There is no schedule to validate yet.", remedy="Call trainer.fit first.")
         # An adapter may have edited the plain schedule before it asks for the default validation.
         edited = self.plain_schedule != self._given.to_dict()
+        with calling(self._adapter, "get_named_params_for_schedule_validation"):
+            named_parameters = self._adapter.get_named_params_for_schedule_validation()
         self._resolved = self._validator.validate(
             Schedule.from_mapping(self.plain_schedule) if edited else self._given,
-            self._adapter.get_named_params_for_schedule_validation(),
+            named_parameters,
             base_max_lr=self._settings.base_max_lr,
             epoch_transitions_only=self._criteria.are_all(EpochCriterion),
             epochs_end_phases=self._criteria.uses(EpochCriterion),
@@ -192,17 +198,26 @@ class FitSession:
         if self._companions is None:
             raise ConfigError("The Trainer was not set up for a fit.", remedy="Call trainer.fit.")
         self._runner = PhaseRunner(
-            trainer, module, self._adapter, schedule, self._settings, self._companions, self._criteria
+            trainer,
+            module,
+            self._adapter,
+            schedule,
+            self._settings,
+            self._companions,
+            self._criteria,
+            self._watch,
         )
         if not is_dry_run(trainer):
             self._runner.extend_max_epochs()
         self._runner.freeze()
-        self._adapter.on_after_init_fts()
+        with calling(self._adapter, "on_after_init_fts"):
+            self._adapter.on_after_init_fts()
 
     def _resolve_schedule(self, folder: str) -> ResolvedSchedule:
         self._given = obtain_schedule(self._trainer, self._generate_schedule, self._settings.ft_schedule, folder)
         self.plain_schedule = self._given.to_dict()
-        self._adapter.validate_ft_sched()
+        with calling(self._adapter, "validate_ft_sched"):
+            self._adapter.validate_ft_sched()
         resolved = self._resolved
         if resolved is None or resolved.to_dict() != self.plain_schedule:
             # An adapter that validates by itself leaves the plain schedule as it wants it trained.
@@ -217,7 +232,8 @@ class FitSession:
         """Write a generated schedule: that of the generator in the settings, or else the adapter's."""
         settings, module = self._settings, self._trainer.lightning_module
         if settings.schedule_generator is None:
-            path = self._adapter.gen_ft_schedule(folder)
+            with calling(self._adapter, "gen_ft_schedule"):
+                path = self._adapter.gen_ft_schedule(folder)
             if path is None and self._trainer.is_global_zero:
                 raise AdapterError(
                     f"{type(self._adapter).__name__}.gen_ft_schedule gave no path, so there is no schedule to train.",
@@ -253,8 +269,8 @@ class FitSession:
             runner.resume(self._saved)
         runner.try_new_optimizers()
         if not trainer.strategy.restore_checkpoint_after_setup:
-            self._adapter.on_phase_thawed(runner.depth)
-        folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
+            runner.tell_thawed()
+        self._log_folder = folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
         writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self._settings.ft_schedule is not None and self._given is not None and writes:
             save_used_schedule(self._given, trainer.lightning_module, folder)
@@ -268,11 +284,20 @@ class FitSession:
         self._catch_up.begin(self._trainer)
         if self._trainer.strategy.restore_checkpoint_after_setup:
             # Only now is it known which phase that is: a checkpoint is read after begin_fit.
-            self._adapter.on_phase_thawed(self.running().depth)
+            self.running().tell_thawed()
         if self._saved is not None and self._trainer.ckpt_path is not None:
             self.kept_files.resume(self._trainer.ckpt_path, self._saved.put_off)
         runner = self.running()
         runner.begin_training()
+        self._watch.begin(
+            runner.begun(),
+            adapter=self._adapter,
+            schedule=runner.recorded_schedule(),
+            checkpoint=None if self._companions is None else self._companions.checkpoint,
+            folder=self._log_folder,
+            resumed=self._saved is not None,
+            remark=runner.resume_remark,
+        )
         if runner.depth < runner.final_depth:
             refuse_averaging_across_phases(self._trainer, runner.final_depth, runner.final_phase_begins_by())
 
@@ -286,8 +311,10 @@ class FitSession:
             return
         self._epoch_begun = self._trainer.current_epoch
         self._catch_up.settle(self._trainer)
+        self._watch.note_epoch()
         if is_over():
             self.running().advance()
+        self._watch.epoch_begins(self.running().standing())
 
     def end_validation(self) -> None:
         """Look at the metrics after a validation."""
@@ -305,7 +332,8 @@ class FitSession:
         logged = monitors.intersection(self._trainer.callback_metrics)
         for monitor in logged - self._checked_monitors:
             self._checked_monitors.add(monitor)
-            self._adapter.on_validate_monitor_metric(monitor)
+            with calling(self._adapter, "on_validate_monitor_metric"):
+                self._adapter.on_validate_monitor_metric(monitor)
 
     def end_epoch(self) -> None:
         """Look at the metrics at the end of an epoch, and note what Lightning leaves out there."""
@@ -313,10 +341,28 @@ class FitSession:
         if looks_at_epoch_end(self._trainer):
             self.running().look()
         self._catch_up.note_epoch_end(self._trainer)
+        self._watch.epoch_ended()
 
     def end_training(self) -> None:
-        """Catch up on what Lightning leaves out of a resumed fit."""
+        """Catch up on what Lightning leaves out of a resumed fit, and tell that training has ended."""
         self._catch_up.settle(self._trainer)
+        stopping = None if self._companions is None else self._companions.early_stopping
+        if not self._trainer.should_stop:
+            self._watch.end("finished", "max_epochs or max_steps was reached")
+        elif self.running().has_ended_training:
+            self._watch.end("finished", "a transition criterion ended the last phase")
+        elif stopping is not None and stopping.ended_run:
+            self._watch.end("finished", f"early stopping on {stopping.monitor}")
+        else:
+            self._watch.end("stopped", "another callback, or a signal, asked the Trainer to stop")
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that training has failed.
+
+        Args:
+            error: What stopped it.
+        """
+        self._watch.end("failed", f"{type(error).__name__}: {error}")
 
     def end_fit(self, remove: Callable[[str], object]) -> None:
         """Remove the checkpoints whose removal was put off.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from phasewire.adapters.errors import CheckpointError
 from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
+from phasewire.app.phases.module_parameters import HeldParameters, ModuleParameters
 from phasewire.app.phases.param_groups import (
     GroupNames,
     LearningRates,
@@ -21,7 +22,6 @@ from phasewire.app.phases.param_groups import (
     restart_with_groups,
 )
 from phasewire.app.phases.reinit import attach, construct_lr_scheduler, construct_optimizer, set_starting_rates
-from phasewire.app.phases.reinit_trial import ReinitTrial
 from phasewire.app.phases.rollback import optimizers_kept_on_failure
 from phasewire.app.phases.state import OptimizationState
 
@@ -48,6 +48,7 @@ class PhaseOptimization:
         module: The module being tuned.
         schedule: The resolved schedule.
         names_of: Gives the module's names of the parameters of a phase.
+        parameters: Finds the module's parameters by name.
         adapter: The connected adapter, which may record other names than those the module has now.
         apply_lambdas: Multiply the rate of new groups by the newest lambda of an lr scheduler that has lambdas.
     """
@@ -59,6 +60,7 @@ class PhaseOptimization:
         schedule: ResolvedSchedule,
         names_of: Callable[[int], list[str]],
         *,
+        parameters: ModuleParameters,
         adapter: StrategyAdapter,
         apply_lambdas: bool,
     ) -> None:
@@ -66,6 +68,9 @@ class PhaseOptimization:
         self._module = module
         self._schedule = schedule
         self._names_of: Callable[[int], list[str]] = lambda depth: list(map(self.name_of, names_of(depth)))
+        self._names_in_module = names_of
+        self._parameters = parameters
+        self._held = HeldParameters()
         self._adapter = adapter
         self._apply_lambdas = apply_lambdas
         self._state = OptimizationState()
@@ -105,6 +110,26 @@ class PhaseOptimization:
         """
         return group_names(self.optimizer, self._named_parameters())
 
+    def recorded_groups(self) -> GroupNames:
+        """Name the parameters of every group as a checkpoint records them.
+
+        Returns:
+            For every group, the names of its parameters before the module was wrapped; nothing without an optimizer.
+        """
+        return [self.recorded(names) for names in self.group_names()] if self._trainer.optimizers else []
+
+    def recorded(self, names: Sequence[str]) -> list[str]:
+        """Give the names that a checkpoint records.
+
+        Args:
+            names: Names of ``module.named_parameters()``.
+
+        Returns:
+            The names before the module was wrapped.
+        """
+        adapter = self._adapter
+        return adapter.recorded_names(names) if isinstance(adapter, ShardedCheckpoints) else list(names)
+
     def snapshot(self) -> OptimizationState:
         """Give what a checkpoint must tell, so that the optimizer's state can be loaded from it.
 
@@ -112,7 +137,7 @@ class PhaseOptimization:
             The state.
         """
         return OptimizationState(
-            groups=self._recorded(self.group_names()) if self._trainer.optimizers else [],
+            groups=self.recorded_groups(),
             optimizer_phase=self._state.optimizer_phase,
             lr_scheduler_phase=self._state.lr_scheduler_phase,
             lr_scheduler_groups=self._state.lr_scheduler_groups,
@@ -137,6 +162,8 @@ class PhaseOptimization:
             ConfigError: An lr scheduler is not known to work.
             ScheduleError: One cannot be constructed, or could not do its work.
         """
+        from phasewire.app.phases.reinit_trial import ReinitTrial  # most fits have nothing to try
+
         ReinitTrial(
             self._schedule,
             depths,
@@ -173,11 +200,18 @@ class PhaseOptimization:
             self._replace_lr_schedulers(depth)
 
     @contextmanager
-    def kept_on_failure(self) -> Iterator[None]:
-        """Put everything back but the weights and what the optimizer learned, if the block fails."""
+    def kept_on_failure(self, depth: int, *, is_plain: bool) -> Iterator[None]:
+        """Put everything back but the weights and what the optimizer learned, if the block fails.
+
+        Args:
+            depth: The phase that the block begins.
+            is_plain: The block restores no checkpoint, and runs no code of others that could change groups.
+        """
+        phase = self._schedule.phases[depth]
+        only_adds = is_plain and phase.new_optimizer is None and phase.new_lr_scheduler is None
         before = replace(self._state)
         try:
-            with optimizers_kept_on_failure(self._trainer):
+            with optimizers_kept_on_failure(self._trainer, only_adds_groups=only_adds):
                 yield
         except BaseException:
             self._state = before
@@ -233,15 +267,17 @@ class PhaseOptimization:
     def _add_groups(self, depth: int) -> None:
         lr = self._schedule.phases[depth].lr
         first_group = self.optimizer.param_groups[0]
+        named = self._parameters.named(self._names_in_module(depth))
         add_phase_groups(
             self.optimizer,
             self.lr_schedulers,
-            self._named_parameters(),
-            self._names_of(depth),
+            {self.name_of(name): parameter for name, parameter in named.items()},
+            held=self._held.ids(self.optimizer),
             lr=first_group.get("initial_lr", first_group["lr"]) if lr is None else lr,
             no_decay=self._no_decay,
             apply_lambdas=self._apply_lambdas,
         )
+        self._held.note_added(self.optimizer)
 
     def _replace_optimizer(self, reinit: OptimizerReinit, depth: int, *, with_own_rate: Collection[int] = ()) -> None:
         """Construct an optimizer with the groups and rates of the one there is, and none of its other options.
@@ -307,10 +343,6 @@ class PhaseOptimization:
         if reinit is None:
             raise _not_started_anew("optimizer", depth)
         return reinit
-
-    def _recorded(self, groups: GroupNames) -> GroupNames:
-        adapter = self._adapter
-        return [adapter.recorded_names(g) for g in groups] if isinstance(adapter, ShardedCheckpoints) else groups
 
     def _names_of_recorded(self, groups: GroupNames) -> GroupNames:
         adapter = self._adapter

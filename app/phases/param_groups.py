@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from phasewire.adapters.errors import CheckpointError, ConfigError, did_you_mean
@@ -13,7 +14,6 @@ from phasewire.app.lightning_seams import maintain_partition, restart_lr_schedul
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
-    from torch.optim import Optimizer
 
 __all__ = [
     "LearningRates",
@@ -60,10 +60,10 @@ def group_names(optimizer: Optimizer, named_parameters: Mapping[str, Parameter])
 def add_phase_groups(
     optimizer: Optimizer,
     schedulers: Sequence[LRScheduler],
-    named_parameters: Mapping[str, Parameter],
-    names: Sequence[str],
+    parameters: Mapping[str, Parameter],
     *,
     lr: float | torch.Tensor,
+    held: Collection[int],
     no_decay: Sequence[str] | None = None,
     apply_lambdas: bool = False,
 ) -> None:
@@ -75,17 +75,16 @@ def add_phase_groups(
     Args:
         optimizer: The optimizer to extend.
         schedulers: The lr schedulers of that optimizer.
-        named_parameters: The module's parameters.
-        names: The names of the phase's parameters.
+        parameters: The phase's parameters by name, in the order of registration.
         lr: The learning rate of the new groups.
+        held: The ``id`` of every parameter that a group already holds.
         no_decay: Parts of names; parameters whose name contains one get no weight decay.
         apply_lambdas: Multiply ``lr`` by the newest lambda of a scheduler that has lambdas.
     """
     first_lr = lr * _lambda_factor(schedulers) if apply_lambdas else lr
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    free = {name: parameter for name, parameter in named_parameters.items() if id(parameter) not in held}
-    for group in phase_groups(free, names, no_decay=no_decay, with_names=has_names(optimizer)):
-        optimizer.add_param_group({**group, "lr": _unshared(first_lr), "initial_lr": _unshared(first_lr)})
+    free = {name: parameter for name, parameter in parameters.items() if id(parameter) not in held}
+    for group in phase_groups(free, list(free), no_decay=no_decay, with_names=has_names(optimizer)):
+        _append_group(optimizer, {**group, "lr": _unshared(first_lr), "initial_lr": _unshared(first_lr)})
     extend_lr_schedulers(schedulers, len(optimizer.param_groups), base_lr=lr)
 
 
@@ -266,7 +265,28 @@ def has_names(optimizer: Optimizer) -> bool:
     Returns:
         Whether its groups hold names.
     """
-    return any("param_names" in group for group in optimizer.param_groups)
+    # torch refuses to mix groups with and without.
+    return "param_names" in next(iter(optimizer.param_groups), {})
+
+
+def _append_group(optimizer: Optimizer, group: dict[str, Any]) -> None:  # Any: as above
+    """Add a group of parameters that no other group holds."""
+    if not _adds_as_torch(optimizer):
+        optimizer.add_param_group(group)
+        return
+    # torch looks whether another group holds one of them, at all others for every group that is added. So a stand-in
+    # without groups completes the group, and the optimizer is never without its own.
+    stand_in = object.__new__(type(optimizer))
+    vars(stand_in).update(vars(optimizer), param_groups=[])
+    stand_in.add_param_group(group)
+    optimizer.param_groups.extend(stand_in.param_groups)
+
+
+def _adds_as_torch(optimizer: Optimizer) -> bool:
+    """Tell whether an optimizer keeps its groups, and adds one, as torch's own optimizers do."""
+    kind = type(optimizer)
+    is_replaced = "add_param_group" in vars(optimizer) or kind.add_param_group is not Optimizer.add_param_group
+    return not is_replaced and not hasattr(kind, "param_groups")
 
 
 def _drop_state_of_others(optimizer: Optimizer) -> None:

@@ -91,6 +91,11 @@ class PhaseCriteria:
         return all(isinstance(each.criterion, kind) for each in self._criteria)
 
     @property
+    def built(self) -> tuple[BuiltCriterion, ...]:
+        """The criteria."""
+        return tuple(self._criteria)
+
+    @property
     def watched(self) -> dict[str, str]:
         """The metrics they monitor, with the mode of each."""
         criteria = [each.criterion for each in self._criteria]

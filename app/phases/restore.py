@@ -8,6 +8,7 @@ from phasewire.adapters.errors import CheckpointError
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.lightning_seams import loading_checkpoint, restore_model_state, restore_optimizer_state
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.other_callbacks import restore_averages
 from phasewire.app.phases.pending_saves import finish_saves
 from phasewire.app.phases.state import PhaseState
@@ -23,7 +24,7 @@ __all__ = ["restore_best"]
 
 def restore_best(
     trainer: pl.Trainer, adapter: StrategyAdapter, path: str, optimization: PhaseOptimization | None
-) -> None:
+) -> tuple[int, int]:
     """Restore weights and the states of precision and optimizer from the best checkpoint.
 
     Learning rates, lr schedulers, callbacks and loops keep their progress: early stopping, checkpoint bookkeeping and
@@ -34,6 +35,9 @@ def restore_best(
         adapter: The connected adapter.
         path: The best checkpoint.
         optimization: The optimizer of this run; ``None`` leaves it, where the phase that begins starts a new one.
+
+    Returns:
+        The epoch and the phase in which it was written.
 
     Raises:
         CheckpointError: The checkpoint does not belong to this run, or cannot be restored.
@@ -53,8 +57,10 @@ def restore_best(
         restore_model_state(trainer)
         restore_averages(trainer, checkpoint, path)
         if optimization is not None:
-            adapter.on_before_restore_optimizers_and_lrs()
+            with calling(adapter, "on_before_restore_optimizers_and_lrs"):
+                adapter.on_before_restore_optimizers_and_lrs()
             optimization.take_over(state.optimization, lambda: _load_optimizer(trainer, adapter, checkpoint))
+        return int(checkpoint["epoch"]), state.depth
 
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
+from phasewire.adapters.base import StrategyAdapter, thaw_parameters
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.criteria import EpochCriterion
+from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
+from phasewire.app.phases.rollback import ThawedState, runs_code_of_others
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
-from phasewire.app.phases.thaw import resume_running_stats
+from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
+from phasewire.app.watching.standing import Group, PhaseBegun, Restored, Standing, Thawed
+from phasewire.app.watching.words import what_ends
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     from torch.nn import Parameter
 
-    from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.companions import Companions
     from phasewire.app.phases.phase_criteria import PhaseCriteria
+    from phasewire.app.phases.thaw import BatchNorm
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
+    from phasewire.app.watching.fit_watch import FitWatch
 
 __all__ = ["PhaseRunner"]
 
@@ -46,10 +53,12 @@ class PhaseRunner:
         settings: The settings of the scheduler.
         companions: The callbacks the run works with.
         criteria: Decide that a phase is over.
+        watch: Tells people how it goes.
 
     Attributes:
         schedule: The resolved schedule.
         has_ended_training: A criterion has ended the last phase, and with it the training.
+        resume_remark: What there is to say of the checkpoint that was resumed.
     """
 
     def __init__(
@@ -61,24 +70,32 @@ class PhaseRunner:
         settings: SchedulerSettings,
         companions: Companions,
         criteria: PhaseCriteria,
+        watch: FitWatch,
     ) -> None:
         self.schedule = schedule
         self.has_ended_training = False
+        self.resume_remark = ""
         self._trainer = trainer
         self._module = module
         self._adapter = adapter
         self._settings = settings
         self._companions = companions
         self._criteria = criteria
+        self._watch = watch
+        self._thawed = Thawed(module)
+        self._group_phases: list[int | None] = []
         self._ended_by: list[str] = []
         self._support = support_for(trainer.strategy)
         # Once: a schedule of 50,000 phases takes a second.
         self._state = PhaseState(schedule=record_of(schedule), versions=installed_versions())
+        self._parameters = ModuleParameters(module)
+        self._undo: ThawedState | None = None
         self._optimization = PhaseOptimization(
             trainer,
             module,
             schedule,
             self._module_names,
+            parameters=self._parameters,
             adapter=adapter,
             apply_lambdas=settings.apply_lambdas_new_pgs,
         )
@@ -127,6 +144,46 @@ class PhaseRunner:
             optimization=self._optimization.snapshot(),
         )
 
+    def recorded_schedule(self) -> list[dict[str, Any]]:
+        """Give the phases as plain values."""
+        return self._state.schedule
+
+    def standing(self) -> Standing:
+        """Tell where the run stands, for people."""
+        optimizers = self._trainer.optimizers
+        rates = [float(group["lr"]) for group in optimizers[0].param_groups] if optimizers else []
+        phases = [*self._group_phases, *[None] * len(rates)]
+        return Standing(
+            depth=self.depth,
+            final_depth=self.final_depth,
+            trained=self._thawed.trained,
+            total=self._thawed.total,
+            groups=tuple(Group(rate, phase) for rate, phase in zip(rates, phases, strict=False)),
+            ends=what_ends(self._criteria.built, self._progress()),
+        )
+
+    def begun(self, restored: Restored | None = None) -> PhaseBegun:
+        """Tell how the phase being trained has begun, for people.
+
+        Args:
+            restored: The checkpoint that was restored.
+
+        Returns:
+            What happened.
+        """
+        names = self._module_names(self.depth)
+        self._group_phases = [
+            self._thawed.phase_of(group[0]) if group else None for group in self._optimization.recorded_groups()
+        ]
+        return PhaseBegun(
+            standing=self.standing(),
+            epoch=self._trainer.current_epoch,
+            names=tuple(self._logical(names)),
+            parameters=self._thawed.add(self.depth, self._optimization.recorded(names)),
+            ended_by=tuple(self._ended_by),
+            restored=restored,
+        )
+
     def begin(self) -> None:
         """Note that training begins in phase 0, with the optimizer as the schedule wants it."""
         self._state.begun = True
@@ -149,7 +206,9 @@ class PhaseRunner:
 
     def thaw_phase_zero(self) -> None:
         """Thaw the parameters the first phase trains."""
-        self._thaw(self._module_names(0), init_thaw=True)
+        names = self._module_names(0)
+        self._thaw(names, init_thaw=True)
+        self._thawed.add(0, self._optimization.recorded(names))
 
     def extend_max_epochs(self) -> None:
         """Let the last phase run to the highest epoch of the schedule, when it has one of its own.
@@ -186,7 +245,8 @@ class PhaseRunner:
         known = self._named_parameters()
 
         def parameters_of(depth: int) -> dict[str, Parameter]:
-            names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
+            with calling(self._adapter, "fts_optim_inspect"):
+                names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
             return {name: known[name] for name in names if name in known}
 
         self._optimization.try_new(
@@ -200,7 +260,8 @@ class PhaseRunner:
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
         if self._settings.enforce_phase0_params:
-            self._adapter.phase0_optimizer_override()
+            with calling(self._adapter, "phase0_optimizer_override"):
+                self._adapter.phase0_optimizer_override()
             rank_zero.info(
                 "The optimizer was made to hold the parameters of phase 0 and no others, with its default options. To "
                 "configure groups yourself, give it only parameters that require a gradient."
@@ -241,8 +302,9 @@ class PhaseRunner:
         self._resume_criteria(saved)
         now = self._state.versions
         others = [f"{name} {was} (now {now.get(name)})" for name, was in saved.versions.items() if was != now.get(name)]
-        written = f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
-        rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.{written}")
+        self.resume_remark = (
+            f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
+        )
 
     # -- from phase to phase -------------------------------------------------------------------------------------
 
@@ -267,32 +329,45 @@ class PhaseRunner:
     def advance(self) -> None:
         """Move on to the next phase, or fail and stay in this one."""
         before = replace(self._state)
-        if self._ended_by:
-            rank_zero.info(f"Phase {self.depth} is over: {', '.join(self._ended_by)}.")
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
+        undo = self._undo = ThawedState()
+        has_foreign_hooks = runs_code_of_others(self._adapter)
+        if has_foreign_hooks:
+            undo.note(self._module.parameters(), layers_with_running_stats(self._module))
+        is_plain = not has_foreign_hooks and not self._settings.restore_best
         try:
-            with self._optimization.kept_on_failure():
+            with self._optimization.kept_on_failure(self._state.depth, is_plain=is_plain):
                 self.step()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(
+                f"Phase {self._state.depth} did not begin, and the run stays in phase {before.depth}. Once the cause "
+                "is mended, resume from the newest checkpoint with fit(ckpt_path=...), which begins the phase again."
+            )
             self._state = before
+            undo.put_back()
             raise
+        finally:
+            self._undo = None
         self._criteria.begin_phase(self._progress())
 
     def step(self) -> None:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
         self._support.before_thaw()
-        self._restore_best()
+        restored = self._restore_best()
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
+        self._thawed.add(self.depth, self._optimization.recorded(thawed))
         self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
         forget_compiled_code(self._module)
-        self._adapter.on_phase_thawed(self.depth)
-        rank_zero.info(
-            f"Phase {self.depth} of {self.final_depth} begins at epoch {self._trainer.current_epoch} with "
-            f"{len(self._adapter.logical_param_translation(thawed))} parameters thawed."
-        )
+        self.tell_thawed()
+        self._watch.phase_began(self.begun(restored))
+
+    def tell_thawed(self) -> None:
+        """Tell the adapter that the parameters of the phase are thawed, and in the optimizer."""
+        with calling(self._adapter, "on_phase_thawed"):
+            self._adapter.on_phase_thawed(self.depth)
 
     def thaw_to_depth(self, depth: int | None = None) -> None:
         """Thaw every phase up to a depth.
@@ -301,10 +376,12 @@ class PhaseRunner:
             depth: The last phase to thaw; the current one by default.
         """
         self._support.before_thaw()
-        known = self._named_parameters()
         phases = range((self.depth if depth is None else depth) + 1)
+        names = {phase: self._module_names(phase) for phase in phases}
         # All at once: one pass over the module, however many phases there are.
-        self._thaw([name for phase in phases for name in self._module_names(phase, known)])
+        self._thaw([name for of_phase in names.values() for name in of_phase])
+        for phase, of_phase in names.items():
+            self._thawed.add(phase, self._optimization.recorded(of_phase))
 
     def _progress(self) -> PhaseProgress:
         return PhaseProgress(
@@ -345,43 +422,58 @@ class PhaseRunner:
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _restore_best(self) -> None:
+    def _restore_best(self) -> Restored | None:
         checkpoint = self._companions.checkpoint
         if not self._settings.restore_best or checkpoint is None:
-            return
+            return None
         path = self._support.as_first_process(checkpoint.best_model_path)
         if not path:
             rank_zero_warn(
                 f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet. Make phases long "
                 "enough for a validation, or set restore_best=False."
             )
-            return
+            return None
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
-        restore_best(self._trainer, self._adapter, path, optimization)
+        epoch, depth = restore_best(self._trainer, self._adapter, path, optimization)
+        score = None if checkpoint.best_model_score is None else float(checkpoint.best_model_score)
+        return Restored(path, epoch, depth, checkpoint.monitor, score)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
-        self._adapter.exec_ft_phase(self._module, thaw_pl=names, init_thaw=init_thaw)
-        if self._settings.frozen_bn_track_running_stats:
-            return
-        adapter = self._adapter
-        if isinstance(adapter, ShardedCheckpoints):
-            names_before = adapter.recorded_names(names)
-            resume_running_stats(self._module, names_before, name_of=adapter.recorded_module_name)
+        adapter, tracks_when_frozen = self._adapter, self._settings.frozen_bn_track_running_stats
+        parameters = self._parameters.named(names)
+        layers = [] if tracks_when_frozen else self._layers_to_thaw(names)
+        if self._undo is not None:
+            self._undo.note(parameters.values(), layers)
+        execute = adapter.exec_ft_phase
+        if getattr(execute, "func", execute) is StrategyAdapter.base_ft_phase:
+            # It would look at all parameters, to name those thawed before, which is of no use here.
+            options = getattr(execute, "keywords", {}) | {"init_thaw": init_thaw}
+            thaw_parameters(parameters, **options)
         else:
-            resume_running_stats(self._module, names)
+            with calling(adapter, "exec_ft_phase"):
+                execute(self._module, thaw_pl=names, init_thaw=init_thaw)
+        resume_running_stats(layers)
 
-    def _module_names(self, depth: int, known: Mapping[str, Parameter] | None = None) -> list[str]:
-        names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+    def _layers_to_thaw(self, names: list[str]) -> list[BatchNorm]:
+        adapter = self._adapter
+        if not isinstance(adapter, ShardedCheckpoints):
+            return layers_to_thaw(self._module, names)
+        return layers_to_thaw(self._module, adapter.recorded_names(names), name_of=adapter.recorded_module_name)
+
+    def _module_names(self, depth: int) -> list[str]:
+        with calling(self._adapter, "fts_optim_transform"):
+            names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
         if not isinstance(names, list):
             raise AdapterError(
                 f"{type(self._adapter).__name__}.fts_optim_transform returned {type(names).__name__}, not a list.",
                 where=f"phase {depth}",
                 remedy="The hook must return a list of names.",
             )
-        known = self._named_parameters() if known is None else known
+        known = self._parameters.named(names)
         unknown = [name for name in names if name not in known]
         if unknown:
+            known = self._named_parameters()
             raise AdapterError(
                 f"{type(self._adapter).__name__}.fts_optim_transform gave {unknown[0]!r}, which is no parameter of "
                 f"the module. {did_you_mean(unknown[0], known)}".rstrip(),
@@ -396,4 +488,8 @@ class PhaseRunner:
         return dict(self._module.named_parameters())
 
     def _readable(self, names: Iterable[str]) -> str:
-        return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
+        return ", ".join(sorted(self._logical(list(names))))
+
+    def _logical(self, names: list[str]) -> list[str]:
+        with calling(self._adapter, "logical_param_translation"):
+            return self._adapter.logical_param_translation(names)

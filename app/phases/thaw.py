@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from torch import nn
 
-__all__ = ["freeze", "resume_running_stats"]
+__all__ = ["BatchNorm", "freeze", "layers_to_thaw", "layers_with_running_stats", "resume_running_stats"]
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
@@ -24,29 +24,63 @@ def freeze(module: nn.Module, *, track_running_stats: bool) -> None:
     """
     for parameter in module.parameters():
         parameter.requires_grad = False
-    for _, layer in _layers_with_running_stats(module):
+    for layer in layers_with_running_stats(module):
         # A layer without parameters of its own is in no phase, so nothing would ever turn it on again.
         if layer.affine:
             layer.track_running_stats = track_running_stats
 
 
-def resume_running_stats(
-    module: nn.Module, thawed: Iterable[str], *, name_of: Callable[[str], str] = lambda name: name
-) -> None:
-    """Let the batch norm layers that own thawed parameters update their running statistics again.
+def layers_to_thaw(
+    module: nn.Module, thawed: Iterable[str], *, name_of: Callable[[str], str] | None = None
+) -> list[BatchNorm]:
+    """Find the batch norm layers that own parameters and have running statistics.
 
     Args:
         module: The module whose layers are looked at.
-        thawed: Names of parameters.
-        name_of: Gives the name of a layer as it stands in those, from that of ``module.named_modules()``.
+        thawed: Names of parameters; those that the module does not have are passed over.
+        name_of: Gives the name of a layer as it stands in those, from that of ``module.named_modules()``; without, the
+            names are the module's own, and no other layers are looked at.
+
+    Returns:
+        The layers.
     """
     owners = {name.rpartition(".")[0] for name in thawed}
-    for name, layer in _layers_with_running_stats(module):
-        if name_of(name) in owners:
-            layer.track_running_stats = True
+    if name_of is not None:
+        return [layer for name, layer in _named_layers(module) if name_of(name) in owners]
+    found = (_part(module, name) for name in owners)
+    return [part for part in found if isinstance(part, BatchNorm) and part.running_mean is not None]
 
 
-def _layers_with_running_stats(module: nn.Module) -> Iterator[tuple[str, BatchNorm]]:
+def resume_running_stats(layers: Iterable[BatchNorm]) -> None:
+    """Let batch norm layers update their running statistics again.
+
+    Args:
+        layers: Those whose parameters are thawed.
+    """
+    for layer in layers:
+        layer.track_running_stats = True
+
+
+def _part(module: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def layers_with_running_stats(module: nn.Module) -> list[BatchNorm]:
+    """Find the batch norm layers that have running statistics.
+
+    Args:
+        module: The module whose layers are looked at.
+
+    Returns:
+        The layers.
+    """
+    return [layer for _, layer in _named_layers(module)]
+
+
+def _named_layers(module: nn.Module) -> Iterator[tuple[str, BatchNorm]]:
     for name, layer in module.named_modules():
         # A layer built with track_running_stats=False has no statistics to track.
         if isinstance(layer, BatchNorm) and layer.running_mean is not None:

@@ -13,6 +13,7 @@ from typing import Final
 from phasewire.adapters.errors import ScheduleError, did_you_mean
 from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.name_patterns import NamePattern, name_pattern
+from phasewire.app.schedule.name_index import NameIndex
 from phasewire.app.schedule.problems import joined
 
 __all__ = ["Match", "PatternMatcher"]
@@ -37,7 +38,9 @@ class Match:
 
 
 class PatternMatcher:
-    """Finds the parameters that patterns take. A full name costs one look-up, a regular expression one pass over all.
+    """Finds the parameters that patterns take.
+
+    A full name costs one look-up, a regular expression one match with every name that has its literal beginning.
 
     The names of a part that ``torch.compile`` wrapped can be given as they are and as they were before, so that one
     schedule fits the module compiled and not compiled.
@@ -109,10 +112,19 @@ class PatternMatcher:
         )
 
     def _found(self, expression: NamePattern) -> Match:
+        registered, aliases = self._registered, tuple(self.aliases)
         return Match(
-            [name for name, shown in self._shown if expression.match(shown)],
-            [alias for alias in self.aliases if expression.match(unwrapped_name(alias))],
+            [registered[index] for index in self._index.matches(expression)],
+            [aliases[index] for index in self._alias_index.matches(expression)],
         )
+
+    @cached_property
+    def _index(self) -> NameIndex:
+        return NameIndex([shown for _, shown in self._shown])
+
+    @cached_property
+    def _alias_index(self) -> NameIndex:
+        return NameIndex(list(map(unwrapped_name, self.aliases)))
 
     @cached_property
     def _shown(self) -> tuple[tuple[str, str], ...]:

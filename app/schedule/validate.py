@@ -44,7 +44,7 @@ class ScheduleValidator:
     ) -> ResolvedSchedule:
         """Resolve a schedule.
 
-        Full names cost one look-up each, and a regular expression one pass over all names.
+        Full names cost one look-up each, and a regular expression one match with every name that has its beginning.
 
         Args:
             schedule: The schedule as it was given.

@@ -221,6 +221,28 @@ def test_what_was_compiled_is_forgotten_where_a_module_is_compiled(
     torch.compiler.reset()
 
 
+def test_code_that_was_compiled_again_is_forgotten_again() -> None:
+    compilations: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        compilations.append(inputs)
+        return graph.forward
+
+    module = whole(Layers(), backend)
+    for _ in range(3):
+        module(torch.ones(1, 2))
+        forget_compiled_code(module)
+
+    assert len(compilations) == 3
+
+
+def test_where_nothing_was_compiled_no_part_of_the_module_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr(Layers, "modules", lambda self: pytest.fail("the parts were listed"))
+
+    forget_compiled_code(Layers())
+
+
 # -- lr schedulers -------------------------------------------------------------------------------------------------
 
 LR_SCHEDULERS: dict[str, Callable[[Optimizer], LRScheduler]] = {

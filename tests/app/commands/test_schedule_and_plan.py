@@ -241,14 +241,18 @@ class Failing(Shouting):
 """
 
 
-def plan_with(project, run, adapter, schedule, **trainer):
+def configure(project, adapter, trainer, **scheduler):
     (project / "own_adapters.py").write_text(ADAPTERS)
     config = {
         "model": {"class_path": "own_project.Classifier"},
         "trainer": trainer,
-        "scheduler": {"custom_strategy_adapters": {"ddp": f"own_adapters:{adapter}"}},
+        "scheduler": {"custom_strategy_adapters": {"ddp": f"own_adapters:{adapter}"}, **scheduler},
     }
     (project / "adapter.yaml").write_text(yaml.safe_dump(config))
+
+
+def plan_with(project, run, adapter, schedule, **trainer):
+    configure(project, adapter, trainer)
     write_schedule(project, schedule)
     return run("plan", "--config", "adapter.yaml", "--schedule", "schedule.yaml")
 
@@ -280,3 +284,41 @@ def test_plan_reports_an_adapter_that_fails(project, run):
     result = plan_with(project, run, "Failing", SHOUTED, strategy="ddp")
     assert result.exit_code == 2
     assert "Failing failed with ZeroDivisionError" in re.sub(r"\s+", " ", result.stderr)
+
+
+def test_generate_and_validate_are_in_the_names_of_the_configured_adapter(project, run):
+    configure(project, "Shouting", {"strategy": "ddp"}, schedule_generator="equal_mass", epoch_transitions_only=True)
+    made = run("schedule", "generate", "--config", "adapter.yaml", "--options", "{phases: 2}", "--output", "made.yaml")
+    assert made.exit_code == 0, made.output
+    written = yaml.safe_load((project / "made.yaml").read_text())
+    names = [name for phase in written.values() for name in phase["params"]]
+    assert len(written) == 2
+    assert names
+    assert all(name == name.upper() for name in names)
+    run("schedule", "generate", "--config", "adapter.yaml", "--generator", "pairs", "--output", "pairs.yaml")
+    configure(project, "Shouting", {"strategy": "ddp"})
+    valid = run("schedule", "validate", "pairs.yaml", "--config", "adapter.yaml")
+    assert valid.exit_code == 0, valid.output
+    assert "pairs.yaml is valid for Classifier: 3 phases, every parameter is thawed." in valid.stdout
+
+
+def test_validate_refuses_the_names_of_the_module_where_the_adapter_has_others(project, run, refused):
+    configure(project, "Shouting", {"strategy": "ddp"})
+    write_schedule(project, GOOD)
+    assert "HEAD.WEIGHT" in refused("schedule", "validate", "schedule.yaml", "--config", "adapter.yaml")
+    run("schedule", "generate", "own_project.Classifier", "--output", "own.yaml")
+    assert run("schedule", "validate", "own.yaml", "--model", "own_project.Classifier").exit_code == 0
+
+
+def test_generate_says_why_it_takes_the_names_of_the_module(project, run):
+    configure(project, "NeedsTrainer", {"strategy": "ddp"})
+    made = run("schedule", "generate", "--config", "adapter.yaml", "--output", "made.yaml")
+    assert made.exit_code == 0, made.output
+    assert "NeedsTrainer asks for fts_handle.trainer" in re.sub(r"\s+", " ", made.stderr)
+    assert yaml.safe_load((project / "made.yaml").read_text())[0]["params"] == ["head.bias", "head.weight"]
+
+
+@pytest.mark.parametrize("command", [("generate",), ("validate", "schedule.yaml")])
+def test_generate_and_validate_need_a_model_from_somewhere(project, refused, command):
+    write_schedule(project, GOOD)
+    assert f"schedule {command[0]} needs a model." in refused("schedule", *command)

@@ -1,0 +1,79 @@
+"""What the documentation site has besides the pages in ``docs/``: the commands, the change log, and linked source files.
+
+The pages are plain Markdown with plain links, so that they can be read where the repository is browsed, too.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer.main
+from typer.cli import get_docs_for_click
+
+from phasewire.app.cli import app
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import File, Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent
+#: A link from a page to a file of the repository that is no page.
+_TO_THE_REPOSITORY = re.compile(r"\]\((?:\.\./)+([^)#]+\.(?!md\b)\w+)\)")
+#: Where such files stand on the site.
+_SOURCES = "repository"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what is made from the code, and the files that pages link to.
+
+    Args:
+        files: The pages of ``docs/``.
+        config: That of the site.
+
+    Returns:
+        All files of the site.
+    """
+    linked = {
+        target for page in files.documentation_pages() for target in _TO_THE_REPOSITORY.findall(page.content_string)
+    }
+    made = {"reference/commands.md": _commands(), "changelog.md": _changelog()}
+    made |= {f"{_SOURCES}/{target}": (ROOT / target).read_text(encoding="utf-8") for target in sorted(linked)}
+    for name, text in made.items():
+        files.append(_generated(config, name, text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links to files of the repository lead to their copies on the site.
+
+    Args:
+        markdown: The text of a page.
+        page: The page.
+        config: That of the site.
+        files: All files of the site.
+
+    Returns:
+        The text with other links.
+    """
+    up = "../" * page.file.src_uri.count("/")
+    return _TO_THE_REPOSITORY.sub(rf"]({up}{_SOURCES}/\1)", markdown)
+
+
+def _generated(config: MkDocsConfig, name: str, text: str) -> File:
+    from mkdocs.structure.files import File
+
+    return File.generated(config, name, content=text)
+
+
+def _commands() -> str:
+    command = typer.main.get_command(app)
+    text: str = get_docs_for_click(obj=command, ctx=typer.Context(command), name="phasewire", title="Commands")
+    return text
+
+
+def _changelog() -> str:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    return text.replace("](docs/", "](")

@@ -1,0 +1,192 @@
+"""What a phase costs does not grow with the number of parameters or of phases: counted, not timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.demos.boring_classes import RandomDataset
+
+from phasewire.app import FinetuningScheduler
+from phasewire.app.phases.mapped_checkpoint import read_mapped
+from phasewire.app.phases.module_parameters import HeldParameters
+from phasewire.app.phases.param_groups import add_phase_groups
+
+PHASES = 6
+MAPS = Path("/proc/self/maps")
+
+
+def is_in_file(tensor, path):
+    ranges = (line.split()[0].split("-") for line in MAPS.read_text().splitlines() if line.endswith(str(path)))
+    return any(int(first, 16) <= tensor.data_ptr() < int(end, 16) for first, end in ranges)
+
+
+class Chain(LightningModule):
+    """A module that counts how often all of its parameters are listed."""
+
+    listed = 0
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(PHASES)))
+
+    def named_parameters(self, *args, **kwargs):
+        type(self).listed += 1
+        return super().named_parameters(*args, **kwargs)
+
+    def training_step(self, batch, batch_idx):
+        return self.layers(batch).sum()
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(RandomDataset(2, 2))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD((p for p in self.parameters() if p.requires_grad), lr=0.1, momentum=0.9)
+
+
+class Counting(FinetuningScheduler):
+    """Notes how often the module is listed when an epoch, and with it a phase, begins."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.listed = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        before = Chain.listed
+        super().on_train_epoch_start(trainer, pl_module)
+        self.listed.append(Chain.listed - before)
+
+
+def test_a_further_phase_lists_the_module_no_more(tmp_path):
+    phases = {at: {"params": [rf"layers\.{at}\."], "max_transition_epoch": at + 1} for at in range(PHASES)}
+    scheduler = Counting(phases, epoch_transitions_only=True, restore_best=False)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=PHASES,
+        limit_train_batches=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[scheduler],
+    )
+    trainer.fit(Chain())
+    assert scheduler.curr_depth == PHASES - 1
+    assert len(trainer.optimizers[0].param_groups) == PHASES
+    assert set(scheduler.listed) == {0}
+
+
+@pytest.mark.parametrize("optimizer_class", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_group_is_added_as_torch_adds_it(optimizer_class):
+    layers = [torch.nn.Linear(2, 2) for _ in range(3)]
+    ours, theirs = (optimizer_class(layers[0].parameters(), lr=0.1, weight_decay=0.3) for _ in range(2))
+    groups = ours.param_groups
+    for layer in layers[1:]:
+        named = dict(layer.named_parameters())
+        add_phase_groups(ours, [], named, lr=0.2, held=())
+        theirs.add_param_group({"params": list(named.values()), "lr": 0.2, "initial_lr": 0.2})
+    assert ours.param_groups is groups
+    assert [sorted(group) for group in groups] == [sorted(group) for group in theirs.param_groups]
+    assert [[id(p) for p in group["params"]] for group in groups] == [
+        [id(p) for p in group["params"]] for group in theirs.param_groups
+    ]
+
+
+def test_a_group_that_torch_refuses_leaves_the_groups_as_they_are():
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    groups, first = optimizer.param_groups, dict(optimizer.param_groups[0])
+    with pytest.raises(ValueError, match="non-leaf"):
+        add_phase_groups(optimizer, [], {"result": layer.weight * 2}, lr=0.2, held=())
+    assert optimizer.param_groups is groups
+    assert groups == [first]
+
+
+def test_an_optimizer_that_keeps_its_groups_elsewhere_adds_them_itself():
+    class Wrapped(torch.optim.SGD):
+        """Keeps its groups in another optimizer, as wrappers do."""
+
+        inner = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+
+        @property
+        def param_groups(self):
+            return self.inner.param_groups
+
+        @param_groups.setter
+        def param_groups(self, groups):
+            pass
+
+    optimizer = Wrapped([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    before, layer = len(optimizer.param_groups), torch.nn.Linear(2, 2)
+    add_phase_groups(optimizer, [], dict(layer.named_parameters()), lr=0.2, held=())
+    assert len(optimizer.param_groups) == before + 1
+    assert optimizer.inner.param_groups[-1]["params"][0] is layer.weight
+
+
+def held_after(change):
+    """The names that are known to be held after two phases and a change of the groups."""
+    layers = {str(at): torch.nn.Parameter(torch.ones(1)) for at in range(6)}
+    optimizer = torch.optim.SGD([{"params": [layers["0"]]}, {"params": [layers["1"]]}], lr=0.1)
+    held = HeldParameters()
+    for name in ("2", "3"):
+        add_phase_groups(optimizer, [], {name: layers[name]}, lr=0.1, held=held.ids(optimizer))
+        held.note_added(optimizer)
+    change(optimizer, layers)
+    return {name for name, parameter in layers.items() if id(parameter) in held.ids(optimizer)}
+
+
+def append_to_a_group(optimizer, layers):
+    optimizer.param_groups[1]["params"].append(layers["5"])
+
+
+def exchange_in_a_group(optimizer, layers):
+    optimizer.param_groups[1]["params"][0] = layers["5"]
+
+
+def add_a_group(optimizer, layers):
+    optimizer.add_param_group({"params": [layers["5"]]})
+
+
+def remove_a_group(optimizer, layers):
+    del optimizer.param_groups[1]
+
+
+def exchange_a_group(optimizer, layers):
+    remove_a_group(optimizer, layers)
+    add_a_group(optimizer, layers)
+
+
+def load_state(optimizer, layers):
+    optimizer.load_state_dict(optimizer.state_dict())
+    append_to_a_group(optimizer, layers)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (append_to_a_group, "01235"),
+        (exchange_in_a_group, "0235"),
+        (add_a_group, "01235"),
+        (remove_a_group, "023"),
+        (exchange_a_group, "0235"),
+        (load_state, "01235"),
+    ],
+)
+def test_what_others_do_to_the_groups_is_noticed(change, expected):
+    assert held_after(change) == set(expected)
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of what is mapped")
+def test_only_the_weights_of_a_restored_checkpoint_stay_in_its_file(tmp_path):
+    momentum, path = torch.ones(3), tmp_path / "a.ckpt"
+    state = {"state": {0: {"first": momentum, "second": momentum}}}
+    torch.save({"state_dict": {"w": torch.ones(3)}, "optimizer_states": [state]}, path)
+    checkpoint = read_mapped(path, weights_only=True)
+    kept = checkpoint["optimizer_states"][0]["state"][0]
+    assert is_in_file(checkpoint["state_dict"]["w"], path)
+    assert not is_in_file(kept["first"], path)
+    assert kept["first"] is kept["second"]
+    assert torch.equal(kept["first"], momentum)
