@@ -259,7 +259,9 @@ class Layout:
                 zeros={str(own): zeros_from_plain(each) for own, each in fields["zeros"].items()},
                 word=word,
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except CheckpointError:
+            raise
+        except Exception as error:  # a file that was changed may hold tensors, which raise anything
             raise CheckpointError(f"{plain!r} does not tell where tensors stand.", remedy=CHANGED) from error
 
 

@@ -98,7 +98,7 @@ class Piece:
                 bool(fields["transposed"]),
                 bool(fields["derived"]),
             )
-        except (TypeError, ValueError, KeyError) as error:
+        except Exception as error:  # a file that was changed may hold tensors, which raise anything
             raise CheckpointError(
                 f"{plain!r} does not tell where a tensor stands.",
                 remedy=CHANGED,

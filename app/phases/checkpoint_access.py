@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -33,15 +32,15 @@ def readable(path: str) -> Iterator[None]:
         yield
     except PhasewireError:
         raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"The checkpoint holds more than tensors and plain values: {refused_by_torch(error)}",
-            where=path,
-            remedy="None of it was loaded, because reading such objects may run code. If you trust the file, give "
-            "weights_only=False to the Trainer beside ckpt_path, name their classes by "
-            "torch.serialization.add_safe_globals([...]), or set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1.",
-        ) from error
     except Exception as error:
+        if refused := refused_by_torch(error):
+            raise CheckpointError(
+                f"The checkpoint holds more than tensors and plain values: {refused}",
+                where=path,
+                remedy="None of it was loaded, because reading such objects may run code. If you trust the file, give "
+                "weights_only=False to the Trainer beside ckpt_path, name their classes by "
+                "torch.serialization.add_safe_globals([...]), or set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1.",
+            ) from error
         raise CheckpointError(
             f"The checkpoint cannot be read ({type(error).__name__}: {error}).",
             where=path,
