@@ -47,8 +47,8 @@ def test_torch_itself_loads_a_weight_with_a_flipped_bit(trained, flipped):
 @pytest.mark.parametrize("entry_point", ["fit", "validate", "test", "predict"])
 def test_it_is_refused_wherever_it_is_read(flipped, tmp_path, entry_point):
     trainer = trainer_for(tmp_path)
+    data = [Batches(), Batches(1)] if entry_point == "fit" else [Batches()]
     with pytest.raises(CheckpointError, match=r"flipped\.ckpt: The checkpoint is damaged: data/0 .* earlier one"):
-        data = [Batches(), Batches(1)] if entry_point == "fit" else [Batches()]
         getattr(trainer, entry_point)(TunedModule(), *data, ckpt_path=flipped)
 
 
