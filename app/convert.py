@@ -16,7 +16,8 @@ from torch import Tensor
 from phasewire.adapters.checkpoint_names import RECORD_KEY, naming_of_keys, recorded_namings, recorded_ties
 from phasewire.adapters.errors import CheckpointError, did_you_mean
 from phasewire.adapters.renaming import OWN_NAMES
-from phasewire.adapters.tensor_layout import Layout, Piece, like_state, tied_names
+from phasewire.adapters.tensor_layout import Layout, like_state, tied_names
+from phasewire.adapters.tensor_pieces import Piece
 from phasewire.app.atomic_save import draft_of
 from phasewire.app.checkpoint import FORMAT_VERSION, refuse_newer_format
 from phasewire.app.tensor_files import ALIASES_KEY, STATE_KEY, TensorFile, open_tensors, safetensors_module

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from phasewire.adapters.errors import CheckpointError
-from phasewire.adapters.tensor_layout import copy_into
+from phasewire.adapters.tensor_pieces import copy_into
 from phasewire.app.steady_writer import SteadyWriter
 
 __all__ = ["Pending", "Watch", "write_checkpoint", "write_safetensors"]
