@@ -122,11 +122,13 @@ class PageRun:
         page: The page.
         folder: The working directory, which has what the page takes for granted.
         given: The names that its Python takes for granted.
+        commands: Whether commands are run, too.
     """
 
-    def __init__(self, page: Path, folder: Path, given: dict[str, object]) -> None:
+    def __init__(self, page: Path, folder: Path, given: dict[str, object], *, commands: bool = True) -> None:
         self.page = page
         self.folder = folder
+        self.commands = commands
         self.namespace = {"__name__": "__main__", **given}
 
     def follow(self) -> None:
@@ -168,7 +170,7 @@ class PageRun:
             code = compile(block.text, f"<{block.place}>", "exec")
             exec(code, self.namespace)  # noqa: S102  # it is in our own documentation
         elif block.language == "console":
-            for command in block.commands():
+            for command in block.commands() if self.commands else []:
                 self._compare(
                     block, command, self._printed(command, int(block.detail) if block.marker == "exit" else 0)
                 )
