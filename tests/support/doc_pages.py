@@ -198,11 +198,12 @@ class PageRun:
 
     def _compare(self, block: Block, command: Command, printed: str) -> None:
         shown, lines = _without_blanks(command.shown), _without_blanks(printed.splitlines())
-        points = float(block.detail) if block.marker == "about" else 0.0
+        writing = bool(os.environ.get("PHASEWIRE_WRITE_DOCS"))
+        points = float(block.detail) if block.marker == "about" and not writing else 0.0
         if not shown or _agree(shown, "\n".join(lines) + "\n", points):
             return
         rest = shown[1:] if shown[0] == "..." else shown
-        if os.environ.get("PHASEWIRE_WRITE_DOCS") and "..." not in "".join(rest):
+        if writing and "..." not in "".join(rest):
             before = ["...", *lines[-len(rest) :]] if rest is not shown else lines
             self._replace("\n".join(command.shown), "\n".join(before))
             return
