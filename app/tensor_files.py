@@ -15,7 +15,7 @@ from torch import Tensor
 
 from phasewire.adapters.checkpoint_names import RECORD_KEY
 from phasewire.adapters.errors import CheckpointError
-from phasewire.adapters.unpickling import refused_by_torch
+from phasewire.adapters.unpickling import is_of_torch, refused_by_torch
 
 __all__ = ["ALIASES_KEY", "STATE_KEY", "TensorFile", "open_tensors", "safetensors_module"]
 
@@ -113,6 +113,10 @@ def _open_saved_by_torch(path: Path, *, unsafe: bool) -> TensorFile:
     try:
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=not unsafe)
     except pickle.UnpicklingError as error:
+        if not is_of_torch(path, error):
+            raise CheckpointError(
+                "torch.save has not written this file.", where=str(path), remedy=_USE_ANOTHER
+            ) from error
         raise CheckpointError(
             f"The file holds more than tensors and plain values: {refused_by_torch(error)}",
             where=str(path),

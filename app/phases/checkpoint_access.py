@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from phasewire.adapters.errors import CheckpointError, PhasewireError
-from phasewire.adapters.unpickling import refused_by_torch
+from phasewire.adapters.unpickling import is_of_torch, refused_by_torch
 
 __all__ = ["readable", "writable"]
 
@@ -30,6 +30,8 @@ def readable(path: str) -> Iterator[None]:
     except PhasewireError:
         raise
     except pickle.UnpicklingError as error:
+        if not is_of_torch(path, error):
+            raise _unreadable("torch.save has not written it", path) from error
         raise CheckpointError(
             f"The checkpoint holds more than tensors and plain values: {refused_by_torch(error)}",
             where=path,
@@ -38,12 +40,16 @@ def readable(path: str) -> Iterator[None]:
             "torch.serialization.add_safe_globals([...]), or set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1.",
         ) from error
     except Exception as error:
-        raise CheckpointError(
-            f"The checkpoint cannot be read ({type(error).__name__}: {error}).",
-            where=path,
-            remedy="Give a checkpoint that is there and whole. Between phases it is the best one; it must stay until "
-            "the run is over.",
-        ) from error
+        raise _unreadable(f"{type(error).__name__}: {error}", path) from error
+
+
+def _unreadable(reason: str, path: str) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint cannot be read ({reason}).",
+        where=path,
+        remedy="Give a checkpoint that is there and whole. Between phases it is the best one; it must stay until the "
+        "run is over.",
+    )
 
 
 @contextmanager
