@@ -19,11 +19,27 @@ if TYPE_CHECKING:
     from phasewire.adapters.scheduler_handle import SchedulerHandle
     from phasewire.adapters.views import ModelView
     from phasewire.app.model_views import ModelViews
+    from phasewire.app.schedule.generators import NamedParameters
 
-__all__ = ["NeedsFitError", "PlannedFit", "Validate"]
+__all__ = ["NeedsFitError", "PlannedFit", "Validate", "default_schedule"]
 
 #: Resolves a schedule against named parameters, under what else holds for the names.
 Validate = Callable[[Schedule, "Mapping[str, nn.Parameter]", NameRules], ResolvedSchedule]
+
+
+def default_schedule(names: NamedParameters) -> Schedule:
+    """Make the schedule that is used when none is given.
+
+    Args:
+        names: Gives the names that the schedule is written in.
+
+    Returns:
+        Two parameters a phase, last layers first.
+
+    Raises:
+        ScheduleError: There are no parameters.
+    """
+    return generate_default([unwrapped_name(name) for name in names.get_named_params_for_schedule_validation()])
 
 
 class NeedsFitError(AdapterError):
@@ -59,11 +75,14 @@ class PlannedFit:
         self._given: Schedule | None = None
         self._resolved: ResolvedSchedule | None = None
 
-    def resolve(self, schedule: Schedule | None) -> ResolvedSchedule:
+    def resolve(
+        self, schedule: Schedule | None, generate: Callable[[NamedParameters], Schedule] | None = None
+    ) -> ResolvedSchedule:
         """Let the adapter resolve a schedule.
 
         Args:
-            schedule: The schedule; ``None`` takes the default one, in the adapter's names.
+            schedule: The schedule; ``None`` takes one that is generated, in the adapter's names.
+            generate: Makes that one, from the connected adapter; by default two parameters a phase.
 
         Returns:
             The schedule as it would be trained.
@@ -77,8 +96,7 @@ class PlannedFit:
         try:
             adapter.connect(cast("SchedulerHandle", self))
             adapter.on_before_init_fts()
-            names = adapter.get_named_params_for_schedule_validation()
-            self._given = schedule or generate_default([unwrapped_name(name) for name in names])
+            self._given = schedule or (generate or default_schedule)(adapter)
             self.ft_schedule = self._given.to_dict()
             adapter.validate_ft_sched()
         except PhasewireError:

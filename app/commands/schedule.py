@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from phasewire.app.commands.reporting import echo_warning, stdout_console
+from phasewire.app.commands.reporting import echo_warning, show
 from phasewire.app.commands.wiring import (
     ConfigFiles,
     InitArgs,
@@ -92,6 +92,7 @@ def validate(
     Example: `phasewire schedule validate my.yaml --model my_project.models.Classifier`
     """
     from phasewire.app.plan import build_model, plan_schedule
+    from phasewire.app.planning.terminal import table
     from phasewire.app.schedule.files import load_schedule
 
     schedule = load_schedule(file)
@@ -102,7 +103,7 @@ def validate(
         container.settings().scheduler,
         container.validator(),
     )
-    stdout_console().print(plan.table())
+    show(table(plan))
     for warning in plan.warnings:
         echo_warning(warning)
     left_out = plan.total - plan.phases[-1].thawed

@@ -14,6 +14,9 @@ from phasewire.app.given_text import mapping_from_text, model_from_text
 from phasewire.app.wired import container_from, new_container
 
 __all__ = [
+    "AsJson",
+    "Attribute",
+    "BuiltAs",
     "ConfigFiles",
     "InitArgs",
     "OnCpu",
@@ -36,8 +39,29 @@ ConfigFiles = Annotated[
 ]
 InitArgs = Annotated[
     str | None,
-    typer.Option(metavar="YAML", help="Arguments of the model's constructor, as YAML or JSON text: '{width: 64}'."),
+    typer.Option(
+        metavar="YAML",
+        help="Arguments of the model's constructor, as YAML or JSON text: '{width: 64}'. For a folder, changes to its "
+        "config.json.",
+    ),
 ]
+BuiltAs = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help="The class to build from a folder (such as AutoModelForSequenceClassification) or from a checkpoint "
+        "(pkg.module.Class).",
+    ),
+]
+Attribute = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The attribute of your module that holds the model: the names of its parameters then begin with NAME.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine to read.")]
 OnCpu = Annotated[
     bool,
     typer.Option("--on-cpu", help="Build the model on the CPU, for a constructor that needs real values."),
