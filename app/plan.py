@@ -152,7 +152,8 @@ def plan_schedule(
             PlannedParameter(name, parameter.numel(), depth_of.get(name)) for name, parameter in trained.items()
         ),
         assumes_optimizer=optimizer is None and not configures_optimizer(model),
-        warnings=(*resolved.warnings, *_out_of_reach(phases, ends, max_epochs), *problems, *estimate.problems),
+        schedule_warnings=(*resolved.warnings, *_out_of_reach(phases, ends, max_epochs)),
+        estimate_warnings=(*problems, *estimate.problems),
     )
 
 

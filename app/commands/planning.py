@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from phasewire.adapters.base import StrategyAdapter
+    from phasewire.adapters.name_rules import NameRules
     from phasewire.app.planning.values import Plan
     from phasewire.app.schedule.generators import NamedParameters
     from phasewire.app.schedule.model import ClassInit, Schedule
@@ -85,6 +86,28 @@ class Planner:
         except NeedsFitError as error:
             echo_warning(f"{error} The plan uses the module's own parameter names.")
             return self._planned(loaded, None)
+
+    def names(self) -> tuple[Mapping[str, nn.Parameter], NameRules]:
+        """Give the names that a schedule may use.
+
+        Returns:
+            Name to parameter, and what else holds for the names.
+
+        Raises:
+            AdapterError: The configured adapter fails.
+            ConfigError: The model cannot be built.
+        """
+        from phasewire.adapters.name_rules import NameRules
+        from phasewire.app.planned_fit import NeedsFitError, names_of_adapter
+        from phasewire.app.schedule.validate import shared_parameter_names
+
+        adapter = self.adapter()
+        if adapter is not None:
+            try:
+                return names_of_adapter(adapter, self.model, self._container.model_views())
+            except NeedsFitError as error:
+                echo_warning(f"{error} The names are the module's own.")
+        return dict(self.model.named_parameters()), NameRules(shared_parameter_names(self.model))
 
     def schedule(self, file: Path | None) -> Schedule | None:
         """Read a schedule.
@@ -184,9 +207,9 @@ def _model_builder(
         return model_named(model, init_args, built_as=built_as, attribute=attribute)
     if container.settings().model is None:
         raise ConfigError(
-            "plan needs a model.",
-            remedy="Name its class, as in 'phasewire plan my_project.models.Classifier', or give --config FILE with a "
-            "model section.",
+            "This needs a model.",
+            remedy="Name its class, as in 'phasewire plan my_project.models.Classifier' or '--model "
+            "my_project.models.Classifier', or give --config FILE with a model section.",
         )
     for option, given in (("--init-args", init_args), ("--class", built_as), ("--attribute", attribute)):
         if given is not None:

@@ -19,7 +19,10 @@ __all__ = [
     "BuiltAs",
     "ConfigFiles",
     "InitArgs",
+    "ModelArgument",
+    "ModelOption",
     "OnCpu",
+    "ScheduleFile",
     "container_from",
     "mapping_from_text",
     "model_from_text",
@@ -61,6 +64,12 @@ Attribute = Annotated[
         help="The attribute of your module that holds the model: the names of its parameters then begin with NAME.",
     ),
 ]
+_MODEL_HELP = "The model: pkg.module.Class, the folder of a Hugging Face model, or a checkpoint of Lightning"
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=f"{_MODEL_HELP}.")]
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="MODEL", help=f"{_MODEL_HELP}; by default that of --config.", show_default=False)
+]
+ScheduleFile = Annotated[Path, typer.Argument(metavar="FILE", help="The schedule file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine to read.")]
 OnCpu = Annotated[
     bool,

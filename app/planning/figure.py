@@ -124,7 +124,7 @@ def _draw_sizes(axes: Axes, plan: Plan, rows: list[ModuleRow]) -> None:
     places = np.arange(len(rows))
     axes.barh(places, [row.elements for row in rows], color=_QUIET, height=0.55)
     largest = max(row.elements for row in rows) or 1
-    for place, row in zip(places, rows, strict=True):
+    for place, row in enumerate(rows):
         axes.text(row.elements + largest * 0.05, place, share_text(row.elements, plan.total), va="center", fontsize=7.5)
     axes.set_xlim(0, largest * 1.75)
     axes.set_title("share of parameters", fontsize=8.5, color=_QUIET, loc="left", pad=5)

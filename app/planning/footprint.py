@@ -37,7 +37,7 @@ class FootprintCounter:
             optimizer: The optimizer.
         """
         self._optimizer = optimizer
-        held = Counter[ParameterKind]()
+        held: Counter[ParameterKind] = Counter()
         for kind, count in self._thawed.items():
             held[replace(kind, options=0)] += count
         self._thawed = held

@@ -19,8 +19,8 @@ class NameGroup:
     """The names."""
 
     def __str__(self) -> str:
-        """Give the label, and how many names it stands for if more than one."""
-        return self.label if len(self.names) == 1 else f"{self.label} ({len(self.names):,} tensors)"
+        """Give the name, or the label and how many names it stands for."""
+        return self.names[0] if len(self.names) == 1 else f"{self.label} ({len(self.names):,} tensors)"
 
     def joined(self, other: NameGroup, label: str) -> Self:
         """Give one group of two."""

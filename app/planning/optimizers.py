@@ -131,7 +131,7 @@ class PlannedOptimizer:
         probe = nn.Parameter(torch.empty(kind.shape, dtype=kind.dtype, device="meta"))
         probe.grad = torch.empty_like(probe)
         options = self._options[kind.options]
-        portable = {key: False for key in _IMPLEMENTATIONS if key in options}
+        portable: dict[str, Any] = {key: False for key in _IMPLEMENTATIONS if key in options}
         before = optimizer.param_groups, optimizer.state
         optimizer.param_groups = [{**options, **portable, "params": [probe]}]
         optimizer.state = defaultdict(dict)

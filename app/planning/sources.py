@@ -149,8 +149,8 @@ def checkpoint_model(file: Path, changes: Mapping[str, Any], built_as: str | Non
 
 def _read(file: Path) -> dict[str, Any]:  # Any: what Lightning and callbacks write
     try:
-        # Mapped and without values: the weights stay on the disk.
-        content = torch.load(file, map_location="meta", mmap=True, weights_only=True)
+        # Mapped, so that the weights stay on the disk.
+        content = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:
         raise CheckpointError(
             f"The checkpoint cannot be read: {type(error).__name__}: {str(error).partition(chr(10))[0]}",
@@ -168,18 +168,20 @@ def _read(file: Path) -> dict[str, Any]:  # Any: what Lightning and callbacks wr
 
 def _skeleton(state: Mapping[str, torch.Tensor], file: Path) -> nn.Module:
     """Make a module that has the parameters of a state dict, and computes nothing."""
-    skeleton = type(file.name, (nn.Module,), {})()
+    skeleton: nn.Module = type(file.name, (nn.Module,), {})()
     statistics = {name.rpartition(".")[0] for name in state if name.endswith(f".{_STATISTICS[-1]}")}
+    tied: dict[tuple[object, ...], nn.Parameter] = {}
     for name, tensor in state.items():
         path, _, leaf = name.rpartition(".")
         if not tensor.is_floating_point() or (leaf in _STATISTICS and path in statistics):
             continue
         owner = skeleton
         for step in path.split(".") if path else ():
-            if not hasattr(owner, step):
+            if step not in dict(owner.named_children()):
                 owner.add_module(step, nn.Module())
             owner = owner.get_submodule(step)
-        owner.register_parameter(leaf, nn.Parameter(tensor.to("meta")))
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        owner.register_parameter(leaf, tied.setdefault(place, nn.Parameter(tensor.to("meta"))))
     return skeleton
 
 
@@ -218,7 +220,7 @@ def _module(built: object, name: str) -> nn.Module:
 def _held(model: object, attribute: str) -> object:
     if not isinstance(model, nn.Module):
         return model
-    holder = type(type(model).__name__, (nn.Module,), {})()
+    holder: nn.Module = type(type(model).__name__, (nn.Module,), {})()
     *path, last = attribute.split(".")
     owner = holder
     for step in path:

@@ -69,5 +69,12 @@ class Plan:
     """The parameters that can be trained, in the order of registration."""
     assumes_optimizer: bool
     """Whether the optimizer is assumed, because neither the model nor the user names one."""
-    warnings: tuple[str, ...]
-    """What the user should know."""
+    schedule_warnings: tuple[str, ...]
+    """What the user should know of the schedule."""
+    estimate_warnings: tuple[str, ...]
+    """Why something is not known."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All warnings."""
+        return (*self.schedule_warnings, *self.estimate_warnings)
