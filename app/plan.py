@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from phasewire.adapters.bridge_names import bridge_on, joint_projections
-from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.errors import AdapterError, ConfigError, did_you_mean
 from phasewire.adapters.name_rules import NameRules
 from phasewire.app.class_path import BuildError
 from phasewire.app.criteria_settings import EARLY_STOPPING, EPOCHS, criteria_of
@@ -129,7 +129,10 @@ def plan_schedule(
     phases = resolved.phases[: last + 1]
     untrained = _never_trained(model, adapter)
     trained = {name: parameter for name, parameter in named_parameters.items() if name not in untrained}
-    names_of = [tuple(name for name in own_names(phase.params) if name in trained) for phase in phases]
+    names_of = [
+        tuple(name for name in _known(own_names(phase.params), named_parameters, depth) if name not in untrained)
+        for depth, phase in enumerate(phases)
+    ]
     first, groups, problems = _optimizer_of(model, names_of[0], trained_type, optimizer, settings)
     estimate = Estimate(first, groups, trained, trained_type, has_no_decay=bool(getattr(model, "no_decay", None)))
     planned = [
@@ -154,6 +157,19 @@ def plan_schedule(
         assumes_optimizer=optimizer is None and not configures_optimizer(model),
         schedule_warnings=(*resolved.warnings, *_out_of_reach(phases, ends, max_epochs)),
         estimate_warnings=(*problems, *estimate.problems),
+    )
+
+
+def _known(names: Sequence[str], named: Mapping[str, nn.Parameter], depth: int) -> Sequence[str]:
+    """See that names, which an adapter may have translated, are those of the model."""
+    unknown = next((name for name in names if name not in named), None)
+    if unknown is None:
+        return names
+    raise AdapterError(
+        f"The adapter translates a name of phase {depth} to {unknown!r}, and the model has no such parameter. "
+        f"{did_you_mean(unknown, named)}".rstrip(),
+        where="custom_strategy_adapters",
+        remedy="Let its fts_optim_transform give names of pl_module.named_parameters().",
     )
 
 

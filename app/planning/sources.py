@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +49,7 @@ def model_named(
         build: Callable[[], object] = lambda: hugging_face_model(path, arguments, built_as)  # noqa: E731
     elif path.is_file():
         build = lambda: checkpoint_model(path, arguments, built_as)  # noqa: E731
-    elif path.suffix in {".ckpt", ".json"} or len(path.parts) > 1:
+    elif path.suffix in {".ckpt", ".json"} or "/" in text or os.sep in text:
         raise ConfigError(
             "There is no such file or folder.",
             where=text,
