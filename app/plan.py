@@ -117,13 +117,15 @@ def plan_schedule(
         )
 
     own_names: Callable[[Sequence[str]], Sequence[str]]
+    shown_names: Callable[[Sequence[str]], Sequence[str]]
     if adapter is None:
         given = generate(ModuleNames(model)) if schedule is None else schedule
         resolved = validate(given, named_parameters, NameRules(shared_parameter_names(model)))
-        own_names = tuple
+        own_names = shown_names = tuple
     else:
         fit = PlannedFit(adapter, model, validate, model_views or ModelViews(), settings.base_max_lr)
         resolved, own_names = fit.resolve(schedule, generate), fit.own_names
+        shown_names = fit.shown_names
     resolved = with_reinit_settings(resolved, settings)
     last = resolved.final_depth if settings.max_depth == -1 else min(settings.max_depth, resolved.final_depth)
     phases = resolved.phases[: last + 1]
@@ -152,7 +154,8 @@ def plan_schedule(
         phases=tuple(planned),
         untrained_phases=resolved.final_depth - last,
         parameters=tuple(
-            PlannedParameter(name, parameter.numel(), depth_of.get(name)) for name, parameter in trained.items()
+            PlannedParameter(shown, parameter.numel(), depth_of.get(name))
+            for shown, (name, parameter) in zip(shown_names(list(trained)), trained.items(), strict=True)
         ),
         assumes_optimizer=optimizer is None and not configures_optimizer(model),
         schedule_warnings=(*resolved.warnings, *_out_of_reach(phases, ends, max_epochs)),

@@ -151,6 +151,18 @@ class PlannedFit:
         """
         return self.strategy_adapter.fts_optim_inspect(list(names))
 
+    def shown_names(self, names: Sequence[str]) -> list[str]:
+        """Translate names of the model to those that a schedule has.
+
+        Args:
+            names: Names of ``model.named_parameters()``.
+
+        Returns:
+            As many names; the given ones where the adapter gives another number of them.
+        """
+        shown = self.strategy_adapter.logical_param_translation(list(names))
+        return shown if len(shown) == len(names) else list(names)
+
     # -- what an adapter asks of its handle ----------------------------------------------------------------------
 
     def validate_schedule(self, rules: NameRules | None = None) -> tuple[int, int]:

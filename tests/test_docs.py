@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import pages
 from phasewire.app import Schedule
 from phasewire.containers import Container
 
@@ -80,9 +81,7 @@ def test_the_plan_in_the_readme_is_what_the_command_prints():
         text=True,
         timeout=120,
         check=True,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
+        env={**os.environ, **pages.TERMINAL, "COLUMNS": "132"},
     )
 
-    assert [line.rstrip() for line in finished.stdout.strip().splitlines()] == [
-        line.rstrip() for line in output.strip().splitlines()
-    ]
+    assert pages.lines(finished.stdout.splitlines()) == pages.lines(output.splitlines())

@@ -18,7 +18,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         plan: The plan.
 
     Returns:
-        The plan; the parameters of each phase by the names of the model.
+        The plan; the parameters of each phase by their names in a schedule.
     """
     names: dict[int | None, list[str]] = {}
     for parameter in plan.parameters:

@@ -48,7 +48,9 @@ def table(plan: Plan, *, width: int | None = None) -> Table:
             break
         columns = [column for column in columns if column.heading != heading]
     drawn = Table(
-        title=f"{plan.model}: {plan.total:,} parameters in {phase_count(len(plan.phases))}", caption=summary(plan)
+        title=f"{plan.model}: {plan.total:,} parameters in {phase_count(len(plan.phases))}",
+        caption=summary(plan),
+        caption_justify="left",
     )
     for column in columns:
         drawn.add_column(

@@ -12,7 +12,7 @@ class PlannedParameter(NamedTuple):
     """One parameter of a model, and the phase that thaws it."""
 
     name: str
-    """Its name in the model."""
+    """Its name as a schedule has it."""
     elements: int
     """How many numbers it holds."""
     depth: int | None

@@ -185,7 +185,7 @@ def test_explain_is_in_the_names_of_the_configured_adapter(project, run):
     (project / "s.yaml").write_text(yaml.safe_dump({0: {"params": ["HEAD.*"]}}))
     planned = run("plan", "--config", "adapter.yaml", "--schedule", "s.yaml")
     assert planned.exit_code == 2
-    assert "translates a name of phase 0 to 'HEAD.weight'" in planned.stderr
+    assert "translates a name of phase 0 to 'HEAD.WEIGHT'" in planned.stderr
 
 
 def test_generate_writes_the_schema_beside_the_schedule_and_names_it_in_the_first_line(project, run):
