@@ -41,6 +41,7 @@ class Estimate:
         has_no_decay: bool,
     ) -> None:
         self._optimizers = [] if optimizer is None else [optimizer]
+        self._started: dict[int, PlannedOptimizer] = {}
         self._groups = groups
         self._named = named
         self._trained_type = trained_type
@@ -97,8 +98,11 @@ class Estimate:
             )
 
     def _start_optimizer(self, depth: int, reinit: OptimizerReinit) -> None:
-        optimizer = new_optimizer(reinit, where=f"phase {depth}, new_optimizer")
-        self._optimizers.append(optimizer)
+        # A setting gives every phase the same one.
+        if id(reinit) not in self._started:
+            self._started[id(reinit)] = new_optimizer(reinit, where=f"phase {depth}, new_optimizer")
+            self._optimizers.append(self._started[id(reinit)])
+        optimizer = self._started[id(reinit)]
         self._groups = {}
         self._footprint.replace_optimizer(optimizer)
         if self._rates is not None:
@@ -113,7 +117,8 @@ class Estimate:
         new = self._rates.rates if depth == 0 else self._rates.add(count, phase.lr)
         if phase.new_lr_scheduler is None:
             return new, None
-        self._rates.start_lr_scheduler(phase.new_lr_scheduler)
+        if not self._rates.start_lr_scheduler(phase.new_lr_scheduler):
+            return new, None
         every = self._rates.rates
         return every[len(every) - len(new) :], every
 

@@ -60,16 +60,23 @@ class GroupRates:
         for group in self._groups[self._given : self._of_phase_zero]:
             group.initial = rate
 
-    def start_lr_scheduler(self, reinit: LRSchedulerReinit) -> None:
+    def start_lr_scheduler(self, reinit: LRSchedulerReinit) -> bool:
         """Set the rates that the groups start with under a new lr scheduler.
 
         Args:
             reinit: The lr scheduler.
+
+        Returns:
+            Whether a group has another rate than before.
         """
+        changed = False
         if reinit.init_pg_lrs is not None:
             for group, rate in zip(self._groups, reinit.init_pg_lrs, strict=False):
+                changed |= group.rate != rate
                 group.rate = group.initial = rate
             self._given = max(self._given, len(reinit.init_pg_lrs))
         elif not reinit.use_current_optimizer_pg_lrs:
             for group in self._groups:
+                changed |= group.rate != group.initial
                 group.rate = group.initial
+        return changed
