@@ -69,6 +69,7 @@ def model_builder(
     init_args: str | None,
     container: Wired,
     *,
+    needed_by: str,
     built_as: str | None = None,
     attribute: str | None = None,
 ) -> Callable[[], object]:
@@ -78,6 +79,7 @@ def model_builder(
         model: A class path, a folder or a checkpoint; ``None`` for the model of the configuration.
         init_args: Arguments of its constructor, as text.
         container: The configured container.
+        needed_by: The command, with the option that names the class where there is one, for messages.
         built_as: The class to build from a folder or a checkpoint.
         attribute: The attribute to put the model into.
 
@@ -93,10 +95,11 @@ def model_builder(
     if model is not None:
         return model_named(model, init_args, built_as=built_as, attribute=attribute)
     if container.settings().model is None:
+        command = needed_by.removesuffix(" --model")
         raise ConfigError(
-            "This needs a model.",
-            remedy="Name its class, as in 'phasewire plan my_project.models.Classifier' or '--model "
-            "my_project.models.Classifier', or give --config FILE with a model section.",
+            f"{command} needs a model.",
+            remedy=f"Name its class, as in 'phasewire {needed_by} my_project.models.Classifier', or give --config FILE "
+            "with a model section.",
         )
     for option, given in (("--init-args", init_args), ("--class", built_as), ("--attribute", attribute)):
         if given is not None:

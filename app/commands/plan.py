@@ -89,6 +89,7 @@ def plan(
     planner = Planner(
         container_from(config),
         model,
+        needed_by="plan",
         init_args=init_args,
         built_as=built_as,
         attribute=attribute,

@@ -29,6 +29,7 @@ class Planner:
     Args:
         container: The configured container.
         model: The model as it was named; ``None`` for that of the configuration.
+        needed_by: The command, with the option that names a model where there is one, for messages.
         init_args: Arguments of its constructor, as text.
         built_as: The class to build from a folder or a checkpoint.
         attribute: The attribute to put the model into.
@@ -42,6 +43,7 @@ class Planner:
         container: Wired,
         model: str | None,
         *,
+        needed_by: str,
         init_args: str | None = None,
         built_as: str | None = None,
         attribute: str | None = None,
@@ -50,7 +52,9 @@ class Planner:
         on_cpu: bool = False,
     ) -> None:
         self._container = container
-        self._build = model_builder(model, init_args, container, built_as=built_as, attribute=attribute)
+        self._build = model_builder(
+            model, init_args, container, needed_by=needed_by, built_as=built_as, attribute=attribute
+        )
         self._optimizer = None if optimizer is None else _optimizer_named(optimizer)
         self._precision = precision
         self._on_cpu = on_cpu

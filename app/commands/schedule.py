@@ -79,7 +79,13 @@ def generate(
     from phasewire.app.schedule.json_schema import SCHEMA_FILE, write_schema
 
     planner = Planner(
-        container_from(config), model, init_args=init_args, built_as=built_as, attribute=attribute, on_cpu=on_cpu
+        container_from(config),
+        model,
+        needed_by="schedule generate",
+        init_args=init_args,
+        built_as=built_as,
+        attribute=attribute,
+        on_cpu=on_cpu,
     )
     made = planner.generate(generator, options)
     wanted = output or Path(f"{type(planner.model).__name__}_ft_schedule.yaml")
@@ -112,7 +118,13 @@ def validate(
     from phasewire.app.planning.terminal import table
 
     plan = Planner(
-        container_from(config), model, init_args=init_args, built_as=built_as, attribute=attribute, on_cpu=on_cpu
+        container_from(config),
+        model,
+        needed_by="schedule validate --model",
+        init_args=init_args,
+        built_as=built_as,
+        attribute=attribute,
+        on_cpu=on_cpu,
     ).plan(file)
     show(table(plan))
     for warning in plan.warnings:

@@ -55,7 +55,13 @@ def explain(
     """
     _, explained = _explained(
         Planner(
-            container_from(config), model, init_args=init_args, built_as=built_as, attribute=attribute, on_cpu=on_cpu
+            container_from(config),
+            model,
+            needed_by="schedule explain --model",
+            init_args=init_args,
+            built_as=built_as,
+            attribute=attribute,
+            on_cpu=on_cpu,
         ),
         file,
     )
@@ -91,7 +97,13 @@ def lint(
     """
     ignored = _known_rules(ignore or [])
     planner = Planner(
-        container_from(config), model, init_args=init_args, built_as=built_as, attribute=attribute, on_cpu=on_cpu
+        container_from(config),
+        model,
+        needed_by="schedule lint --model",
+        init_args=init_args,
+        built_as=built_as,
+        attribute=attribute,
+        on_cpu=on_cpu,
     )
     found = [finding for finding in _findings(planner, file) if finding.rule not in ignored]
     if as_json:

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from phasewire.adapters import rank_zero
@@ -86,11 +87,18 @@ def test_the_level_is_that_of_our_logger_alone(train, caplog, level, is_said):
     FinetuningScheduler()  # the level of the others
 
 
-def test_every_child_of_our_logger_follows_it(train):
-    train(max_epochs=1, settings={"logging_level": "ERROR"})
+class AsksAChild(Callback):
+    def on_train_start(self, trainer, pl_module):
+        self.says_info = logging.getLogger(f"{OURS}.something").isEnabledFor(logging.INFO)
 
-    assert not logging.getLogger(f"{OURS}.something").isEnabledFor(logging.INFO)
-    FinetuningScheduler()
+
+def test_every_child_of_our_logger_follows_it_while_the_fit_lasts(train):
+    asks = AsksAChild()
+
+    train(asks, max_epochs=1, settings={"logging_level": "ERROR"})
+
+    assert not asks.says_info
+    assert logging.getLogger(f"{OURS}.something").isEnabledFor(logging.INFO)
 
 
 def test_what_ends_the_fit_is_recorded(train, tmp_path):
