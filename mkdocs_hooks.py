@@ -1,4 +1,4 @@
-"""What the documentation site has besides the pages in ``docs/``: the commands, the change log, and linked source files.
+"""What the documentation site has besides the pages in ``docs/``: commands, change log, and linked files.
 
 The pages are plain Markdown with plain links, so that they can be read where the repository is browsed, too.
 """
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent
 #: A link from a page to a file of the repository that is no page.
 _TO_THE_REPOSITORY = re.compile(r"\]\((?:\.\./)+([^)#]+\.(?!md\b)\w+)\)")
+#: A role of reStructuredText in a docstring, such as ``:class:`~phasewire.app.Phase` ``, as Markdown leaves it.
+_ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?([\w.]+)</code>")
 #: Where such files stand on the site.
 _SOURCES = "repository"
 
@@ -46,20 +48,35 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Let links to files of the repository lead to their copies on the site.
 
     Args:
         markdown: The text of a page.
         page: The page.
-        config: That of the site.
-        files: All files of the site.
 
     Returns:
         The text with other links.
     """
     up = "../" * page.file.src_uri.count("/")
     return _TO_THE_REPOSITORY.sub(rf"]({up}{_SOURCES}/\1)", markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Let names in docstrings lead to their place in the reference, where they have one.
+
+    Args:
+        html: A page.
+
+    Returns:
+        The page with references, which the plug-in ``autorefs`` resolves.
+    """
+    return _ROLE.sub(_reference, html)
+
+
+def _reference(role: re.Match[str]) -> str:
+    shown = f"<code>{role[1].rpartition('.')[2]}</code>"
+    return f'<autoref identifier="{role[1]}" optional>{shown}</autoref>' if "." in role[1] else shown
 
 
 def _generated(config: MkDocsConfig, name: str, text: str) -> File:

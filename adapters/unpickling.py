@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import zipfile
 from typing import Final
 
-__all__ = ["is_of_torch", "refused_by_torch"]
+__all__ = ["refused_by_torch"]
 
 _MARK: Final = "WeightsUnpickler error:"
 _ADVICE: Final = "Please use"
+_DAMAGED: Final = "Unsupported operand"
 
 
-def refused_by_torch(error: pickle.UnpicklingError) -> str:
+def refused_by_torch(error: Exception) -> str | None:
     """Take the reason out of torch's long advice, whose remedies we give in our own words.
 
     Args:
         error: What ``torch.load`` raised.
 
     Returns:
-        The reason, as a sentence.
+        The object that it does not read, as a sentence; ``None`` where the bytes are no checkpoint at all.
     """
-    text = str(error)
-    reason = text.partition(_MARK)[2].partition(_ADVICE)[0].strip() or text.strip()
-    line = reason.splitlines()[0] if reason else type(error).__name__
-    return f"{line.rstrip('. ')}."
-
-
-def is_of_torch(path: str | os.PathLike[str], error: pickle.UnpicklingError) -> bool:
-    """Tell whether ``torch.load`` refused what a file holds, rather than a file that is no checkpoint at all.
-
-    It says of a page of text, too, that it cannot be loaded safely; to allow more would be the wrong advice.
-
-    Args:
-        path: The file.
-        error: What ``torch.load`` raised.
-
-    Returns:
-        Whether the file can be one that ``torch.save`` has written.
-    """
-    return "Unsupported operand" not in str(error) or zipfile.is_zipfile(path)
+    reason = str(error).partition(_MARK)[2].partition(_ADVICE)[0].strip()
+    if not isinstance(error, pickle.UnpicklingError) or not reason or reason.startswith(_DAMAGED):
+        return None
+    return f"{reason.splitlines()[0].rstrip('. ')}."

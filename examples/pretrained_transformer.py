@@ -47,7 +47,18 @@ GIVEAWAYS = re.compile(r"\b(?:py)?(?:networkx|nx|scipy|sklearn|scikit|sympy|torc
 WAYS = ("frozen", "all at once", "scheduled")
 SHORTEST = 40  # characters
 Batches = DataLoader[tuple[Tensor, ...]]
-Splits = dict[str, list[tuple[str, int]]]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A docstring's first paragraph, the number of its library, and the file it stands in."""
+
+    words: str
+    library: int
+    file: Path
+
+
+Splits = dict[str, list[Text]]
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,13 @@ class Experiment:
 
     epochs: int = 6
     labels: int = 16
+    validation_texts: int = 16
     test_texts: int = 50
     tokens: int = 24
     batch_size: int = 32
-    head_lr: float = 1e-2
+    head_lr: float = 3e-2
     encoder_lr: dict[str, float] = field(
-        default_factory=lambda: {"frozen": 0.0, "all at once": 1e-4, "scheduled": 1e-4}
+        default_factory=lambda: {"frozen": 0.0, "all at once": 3e-5, "scheduled": 3e-5}
     )
 
 
@@ -89,6 +101,7 @@ class LibraryClassifier(LightningModule):
     def __init__(self, head_lr: float, encoder_lr: float) -> None:
         super().__init__()
         self.rates = {"head": head_lr, "encoder": encoder_lr}
+        # It stays in evaluation mode, as from_pretrained gives it: no way of training it has dropout.
         self.encoder = transformers.AutoModel.from_pretrained(get_model_path(), add_pooling_layer=False)
         self.head = nn.Linear(self.encoder.config.hidden_size, len(LIBRARIES))
 
@@ -144,33 +157,35 @@ def docstrings(file: Path) -> frozenset[str]:
 def texts_by_split(setting: Experiment, seed: int) -> Splits:
     """Choose texts to train, validate and test on: no file, and no text, is in two of them."""
     draw = random.Random(seed)  # noqa: S311  # chooses examples, keeps no secret
-    wanted = {"train": setting.labels, "validate": setting.labels, "test": setting.test_texts}
+    wanted = {"train": setting.labels, "validate": setting.validation_texts, "test": setting.test_texts}
     splits: Splits = {name: [] for name in wanted}
     seen: set[str] = set()
     for label, library in enumerate(LIBRARIES):
         files = files_of(library)
         draw.shuffle(files)
         for name, count in wanted.items():
-            chosen: list[str] = []
+            chosen: list[Text] = []
             while len(chosen) < count:
-                new = sorted(docstrings(files.pop()) - seen)
-                chosen += draw.sample(new, min(2, len(new)))  # a few of each file, for variety
+                file = files.pop()
+                new = sorted(docstrings(file) - seen)
                 seen.update(new)
-            splits[name] += [(text, label) for text in chosen[:count]]
+                # A few of each file, for variety.
+                chosen += [Text(words, label, file) for words in draw.sample(new, min(2, len(new)))]
+            splits[name] += chosen[:count]
     return splits
 
 
-def batches(texts: list[tuple[str, int]], setting: Experiment, *, shuffle: bool = False) -> Batches:
+def batches(texts: list[Text], setting: Experiment, *, shuffle: bool = False) -> Batches:
     """Turn texts into batches of token numbers, masks and labels."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(get_model_path())
     encoded = tokenizer(
-        [text for text, _ in texts],
+        [text.words for text in texts],
         padding="max_length",
         truncation=True,
         max_length=setting.tokens,
         return_tensors="pt",
     )
-    labels = torch.tensor([label for _, label in texts])
+    labels = torch.tensor([text.library for text in texts])
     dataset = TensorDataset(encoded["input_ids"], encoded["attention_mask"], labels)
     return DataLoader(dataset, batch_size=setting.batch_size, shuffle=shuffle)
 
@@ -261,15 +276,23 @@ def main() -> None:
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one comparison for each")
     options.add_argument("--epochs", type=int, default=Experiment.epochs, help="a multiple of three")
     options.add_argument("--labels", type=int, default=Experiment.labels, help="texts of each library to train on")
+    options.add_argument(
+        "--validation-texts", type=int, default=Experiment.validation_texts, help="to choose the best on"
+    )
     options.add_argument("--test-texts", type=int, default=Experiment.test_texts, help="and to test on")
     options.add_argument("--choose-rates", action="store_true", help="compare learning rates instead")
     given = options.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    warnings.filterwarnings("ignore", module="lightning.pytorch")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
-    setting = Experiment(epochs=given.epochs, labels=given.labels, test_texts=given.test_texts)
+    setting = Experiment(
+        epochs=given.epochs,
+        labels=given.labels,
+        validation_texts=given.validation_texts,
+        test_texts=given.test_texts,
+    )
     if given.choose_rates:
         choose_rates(setting, given.seeds)
         return

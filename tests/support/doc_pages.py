@@ -5,6 +5,7 @@ A comment above a block, which readers do not see, says what else is expected of
     <!-- not run: it downloads a model -->
     <!-- raises: ScheduleError -->      the message is the block after it
     <!-- exit: 2 -->                    commands leave with this code
+    <!-- about: 5 -->                   percentages may be off by so many points: they differ between processors
 
 A shown output is compared line by line; ``...`` stands for anything within a line, and alone for any lines.
 With PHASEWIRE_WRITE_DOCS=1, what a command really prints is written into the page where it differs.
@@ -28,6 +29,7 @@ from pathlib import Path
 from textwrap import fill
 from unittest import mock
 
+import pytest
 from typer.testing import CliRunner
 
 from commands import run
@@ -40,7 +42,7 @@ PAGE_WIDTH = 120
 PROSE = frozenset({"", "text"})
 
 _BLOCK = re.compile(
-    r"^(?: *<!-- (?P<marker>not run|raises|exit): (?P<detail>[^\n]+) -->\n\n?)?"
+    r"^(?: *<!-- (?P<marker>not run|raises|exit|about): (?P<detail>[^\n]+) -->\n\n?)?"
     r"(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -126,8 +128,6 @@ class PageRun:
         self.page = page
         self.folder = folder
         self.namespace = {"__name__": "__main__", **given}
-        self.ran: list[Block] = []
-        self.raised: list[tuple[str, str]] = []
 
     def follow(self) -> None:
         """Run every block; the first that fails raises, with its place."""
@@ -143,17 +143,13 @@ class PageRun:
             except BaseException as error:
                 error.add_note(f"in the block of {block.place}")
                 raise
-            self.ran.append(block)
 
     def _compare_error(self, block: Block, following: Block) -> None:
-        try:
+        with pytest.raises(PhasewireError) as raised:
             self._run(block)
-        except PhasewireError as error:
-            assert type(error).__name__ == block.detail, f"it raises {type(error).__name__}: {error}"
-            self.raised.append((type(error).__name__, str(error)))
-            self._compare_message(following, str(error))
-        else:
-            raise AssertionError(f"it does not raise {block.detail}")
+        message = str(raised.value)
+        assert raised.type.__name__ == block.detail, f"it raises {raised.type.__name__}: {message}"
+        self._compare_message(following, message)
 
     def _compare_message(self, shown: Block, message: str) -> None:
         if _pattern([" ".join(shown.text.split())]).fullmatch(" ".join(message.split()) + "\n"):
@@ -173,7 +169,9 @@ class PageRun:
             exec(code, self.namespace)  # noqa: S102  # it is in our own documentation
         elif block.language == "console":
             for command in block.commands():
-                self._compare(block, command, self._printed(command, int(block.detail or 0)))
+                self._compare(
+                    block, command, self._printed(command, int(block.detail) if block.marker == "exit" else 0)
+                )
         elif block.language == "toml":
             tomllib.loads(block.text)
         else:
@@ -198,14 +196,16 @@ class PageRun:
 
     def _compare(self, block: Block, command: Command, printed: str) -> None:
         shown, lines = _without_blanks(command.shown), _without_blanks(printed.splitlines())
-        if not shown or _pattern(shown).fullmatch("\n".join(lines) + "\n"):
+        points = float(block.detail) if block.marker == "about" else 0.0
+        if not shown or _agree(shown, "\n".join(lines) + "\n", points):
             return
-        if os.environ.get("PHASEWIRE_WRITE_DOCS") and "..." not in "".join(shown):
-            self._replace("\n".join(command.shown), "\n".join(lines))
+        rest = shown[1:] if shown[0] == "..." else shown
+        if os.environ.get("PHASEWIRE_WRITE_DOCS") and "..." not in "".join(rest):
+            before = ["...", *lines[-len(rest) :]] if rest is not shown else lines
+            self._replace("\n".join(command.shown), "\n".join(before))
             return
         both = "\n".join(["Shown:", *shown, "", "Printed:", *lines])
         raise AssertionError(f"{block.place}: {command.text} prints something else than is shown.\n{both}")
-
 
     def _replace(self, shown: str, printed: str) -> None:
         # The first occurrence: what is equal to the letter has been printed by the same.
@@ -216,10 +216,21 @@ def _without_blanks(lines: tuple[str, ...] | list[str]) -> list[str]:
     return [line.rstrip() for line in lines if line.strip()]
 
 
+_PERCENTAGE = re.compile(r"(\d+(?:\.\d+)?)%")
+
+
+def _agree(shown: list[str], printed: str, points: float) -> bool:
+    if not points:
+        return bool(_pattern(shown).fullmatch(printed))
+    without = [_PERCENTAGE.sub("%", line) for line in shown]
+    found = _pattern(without).fullmatch(_PERCENTAGE.sub("%", printed))
+    wanted = [float(number) for line in shown for number in _PERCENTAGE.findall(line)]
+    given = [float(number) for number in _PERCENTAGE.findall(printed)][-len(wanted) :]
+    return bool(found) and all(abs(one - other) <= points for one, other in zip(wanted, given, strict=True))
+
+
 def _pattern(shown: list[str]) -> re.Pattern[str]:
-    parts = [
-        r"(?:.*\n)*?" if line == "..." else ".*".join(map(re.escape, line.split("..."))) + r"\n" for line in shown
-    ]
+    parts = [r"(?:.*\n)*?" if line == "..." else ".*".join(map(re.escape, line.split("..."))) + r"\n" for line in shown]
     return re.compile("".join(parts))
 
 
