@@ -85,7 +85,7 @@ docs: $(VENV)/installed-docs ## build the documentation site into build/site
 
 # From an ordinary install, in which the folders are called what they are imported as.
 site:
-	rm -rf build/docs-source
+	rm -rf build/docs-source build/lib build/bdist.*
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/docs-source .
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open build/site/index.html, or with a working search: python3 -m http.server --directory build/site"

@@ -21,6 +21,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Pages that a test of their own follows, in an environment of their own.
 FOLLOWED_ELSEWHERE = {"writing-an-adapter.md": "tests/app/starter/test_starter_project.py"}
+#: Pages whose commands are, because they need what a fit of a bridge leaves.
+COMMANDS_ELSEWHERE = dict.fromkeys(["checkpoint-names.md", "transformer-bridge.md"], "tests/test_bridge_page.py")
 
 
 def blocks(language):
@@ -64,7 +66,12 @@ def test_every_block_of_a_page_runs_and_prints_what_is_shown(page, folder):
         "module": Classifier(),
         "data": Data(),
     }
-    PageRun(page, folder, given).follow()
+    PageRun(page, folder, given, commands=page.name not in COMMANDS_ELSEWHERE).follow()
+
+
+def test_what_follows_a_page_elsewhere_exists_and_reads_it():
+    for page, test in {**FOLLOWED_ELSEWHERE, **COMMANDS_ELSEWHERE}.items():
+        assert page in (ROOT / test).read_text()
 
 
 def test_the_testing_page_lists_the_blocks_that_are_not_run_with_their_reasons():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.adapters.name_rules import NameRules
@@ -371,7 +372,9 @@ class FitSession:
         Args:
             error: What stopped it.
         """
-        self._watch.end("failed", f"{type(error).__name__}: {error}")
+        asked_for = isinstance(error, KeyboardInterrupt | SystemExit | SIGTERMException)
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        self._watch.end("stopped" if asked_for else "failed", reason)
 
     def end_fit(self, remove: Callable[[str], object]) -> None:
         """Remove the checkpoints whose removal was put off.

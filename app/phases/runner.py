@@ -162,19 +162,17 @@ class PhaseRunner:
             ends=what_ends(self._criteria.built, self._progress()),
         )
 
-    def begun(self, restored: Restored | None = None) -> PhaseBegun:
-        """Tell how the phase being trained has begun, for people.
-
-        Args:
-            restored: The checkpoint that was restored.
+    def begun(self) -> PhaseBegun:
+        """Tell in which phase the fit begins, for people.
 
         Returns:
-            What happened.
+            The phase.
         """
-        names = self._module_names(self.depth)
-        self._group_phases = [
-            self._thawed.phase_of(group[0]) if group else None for group in self._optimization.recorded_groups()
-        ]
+        groups = self._optimization.recorded_groups()
+        self._group_phases = [self._thawed.phase_of(group[0]) if group else None for group in groups]
+        return self._begun(self._module_names(self.depth), None)
+
+    def _begun(self, names: list[str], restored: Restored | None) -> PhaseBegun:
         return PhaseBegun(
             standing=self.standing(),
             epoch=self._trainer.current_epoch,
@@ -361,6 +359,7 @@ class PhaseRunner:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
         self._support.before_thaw()
         restored = self._restore_best()
+        groups_before = len(self._group_phases)
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
         self._thawed.add(self.depth, self._optimization.recorded(thawed))
@@ -368,7 +367,10 @@ class PhaseRunner:
         self._support.after_thaw()
         forget_compiled_code(self._module)
         self.tell_thawed()
-        self._watch.phase_began(self.begun(restored))
+        # Without listing the module: a further phase costs no more than the first.
+        added = len(self._optimization.optimizer.param_groups) - groups_before
+        self._group_phases += [self.depth] * added
+        self._watch.phase_began(self._begun(thawed, restored))
 
     def tell_thawed(self) -> None:
         """Tell the adapter that the parameters of the phase are thawed, and in the optimizer."""

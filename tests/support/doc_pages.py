@@ -122,11 +122,13 @@ class PageRun:
         page: The page.
         folder: The working directory, which has what the page takes for granted.
         given: The names that its Python takes for granted.
+        commands: Whether commands are run, too.
     """
 
-    def __init__(self, page: Path, folder: Path, given: dict[str, object]) -> None:
+    def __init__(self, page: Path, folder: Path, given: dict[str, object], *, commands: bool = True) -> None:
         self.page = page
         self.folder = folder
+        self.commands = commands
         self.namespace = {"__name__": "__main__", **given}
 
     def follow(self) -> None:
@@ -168,7 +170,7 @@ class PageRun:
             code = compile(block.text, f"<{block.place}>", "exec")
             exec(code, self.namespace)  # noqa: S102  # it is in our own documentation
         elif block.language == "console":
-            for command in block.commands():
+            for command in block.commands() if self.commands else []:
                 self._compare(
                     block, command, self._printed(command, int(block.detail) if block.marker == "exit" else 0)
                 )
@@ -196,11 +198,12 @@ class PageRun:
 
     def _compare(self, block: Block, command: Command, printed: str) -> None:
         shown, lines = _without_blanks(command.shown), _without_blanks(printed.splitlines())
-        points = float(block.detail) if block.marker == "about" else 0.0
+        writing = bool(os.environ.get("PHASEWIRE_WRITE_DOCS"))
+        points = float(block.detail) if block.marker == "about" and not writing else 0.0
         if not shown or _agree(shown, "\n".join(lines) + "\n", points):
             return
         rest = shown[1:] if shown[0] == "..." else shown
-        if os.environ.get("PHASEWIRE_WRITE_DOCS") and "..." not in "".join(rest):
+        if writing and "..." not in "".join(rest):
             before = ["...", *lines[-len(rest) :]] if rest is not shown else lines
             self._replace("\n".join(command.shown), "\n".join(before))
             return

@@ -68,7 +68,7 @@ class Recording:
             tensors=2,
             parameters=20,
             trained=trained,
-            groups=[{"lr": 0.1 / 10**number, "phase": number} for number in range(phase + 1)],
+            groups=[{"group": number, "lr": 0.1 / 10**number, "phase": number} for number in range(phase + 1)],
             restored=restored,
         )
 

@@ -58,7 +58,7 @@ def test_a_run_is_told_from_its_beginning_to_its_end(train, tmp_path):
     assert (saved["path"], saved["score"]) == (str(tmp_path / "best" / "epoch=0.ckpt"), 3.0)
     assert (epoch["epoch"], epoch["step"], epoch["lrs"], epoch["metrics"]) == (0, 2, [0.1], {"val_loss": 3.0})
     assert second["restored"]["path"] == saved["path"]
-    assert second["groups"] == [{"lr": 0.1, "phase": 0}, {"lr": 0.02, "phase": 1}]
+    assert second["groups"] == [{"group": 1, "lr": 0.02, "phase": 1}]
     assert second["ended_by"] == ["epochs"]
 
 
