@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -41,8 +42,11 @@ def readable(path: str) -> Iterator[None]:
                 "weights_only=False to the Trainer beside ckpt_path, name their classes by "
                 "torch.serialization.add_safe_globals([...]), or set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1.",
             ) from error
+        # torch's own text on bytes that are no pickle ends in the advice to load them with weights_only=False.
+        is_no_pickle = isinstance(error, pickle.UnpicklingError)
+        reason = "it is no checkpoint of torch, or damaged" if is_no_pickle else f"{type(error).__name__}: {error}"
         raise CheckpointError(
-            f"The checkpoint cannot be read ({type(error).__name__}: {error}).",
+            f"The checkpoint cannot be read ({reason}).",
             where=path,
             remedy="Give a checkpoint that is there and whole. Between phases it is the best one; it must stay until "
             "the run is over.",
