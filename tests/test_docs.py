@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import lightning.pytorch as lightning  # its log goes to the stderr of its first import, and a runner's is soon closed
@@ -96,7 +97,7 @@ def test_every_yaml_block_loads_as_a_schedule_or_a_configuration(text, tmp_path)
     assert container.settings()
 
 
-@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter is intended to run from within Python")
+@pytest.mark.filterwarnings("ignore")  # LightningCLI uses what its parser deprecates
 @pytest.mark.parametrize("text", blocks("yml"))
 def test_every_yml_block_configures_lightning_cli(text, folder):
     from my_project.models import Classifier, Data
@@ -135,6 +136,7 @@ def test_every_feature_of_lightning_has_a_test():
     assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py::test_\w+` \|$", row)] == []
 
 
+@cache
 def error_classes():
     """The errors of ours, by their definitions."""
     known, found = {"PhasewireError"}, {"PhasewireError": "adapters/errors.py"}
