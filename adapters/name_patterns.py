@@ -6,6 +6,7 @@ a pattern that may take long is matched by the ``regex`` package instead, which 
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import warnings
@@ -23,6 +24,8 @@ __all__ = ["LimitedPattern", "NamePattern", "name_pattern", "shared_syntax"]
 _FOR_A_NAME: Final = 2.0
 #: Seconds for one pattern and all names together; a million names take some of them.
 _FOR_A_PATTERN: Final = 60.0
+#: ``regex`` takes memory for what is counted, nested counts multiplied.
+_MOST_COUNTED: Final = 100_000
 #: ``regex`` takes no limit of 0.
 _LEAST: Final = 1e-6
 
@@ -134,6 +137,7 @@ def name_pattern(
             expression = re.compile(pattern)
         if _ends_soon(expression):
             return expression
+        _refuse_high_counts(pattern)
         return LimitedPattern(expression, partial(_endless, pattern, error, where), for_a_name=for_a_name)
     except re.error as cause:
         at = "" if cause.pos is None else f" at position {cause.pos}"
@@ -152,6 +156,12 @@ def _ends_soon(expression: re.Pattern[str]) -> bool:
     if expression.flags & re.VERBOSE or _REPEATED_GROUPS.search(pattern):
         return False
     return len(_REPETITIONS.findall(pattern)) <= _MOST_REPETITIONS
+
+
+def _refuse_high_counts(pattern: str) -> None:
+    counts = (max(int(count["least"] or 1), int(count["most"] or 1), 1) for count in _COUNT.finditer(pattern))
+    if math.prod(counts) > _MOST_COUNTED:
+        raise OverflowError("it counts too high")
 
 
 def _endless(pattern: str, error: type[PhasewireError], where: Callable[[], str | None], name: str) -> PhasewireError:

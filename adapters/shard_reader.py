@@ -122,7 +122,7 @@ class _CheckingPlanner:
             torch.load(value, weights_only=True)
         except pickle.UnpicklingError as error:
             raise CheckpointError(
-                f"{read_item.dest_index.fqn} is more than tensors and plain values: {refused_by_torch(error)}",
+                f"{read_item.dest_index.fqn} is more than tensors and plain values: {refused_by_torch(error) or error}",
                 remedy="If you trust the folder, give the Trainer weights_only=False beside ckpt_path.",
             ) from error
         value.seek(0)

@@ -16,11 +16,12 @@ from torch import Tensor
 from phasewire.adapters.checkpoint_names import RECORD_KEY, naming_of_keys, recorded_namings, recorded_ties
 from phasewire.adapters.errors import CheckpointError, did_you_mean
 from phasewire.adapters.renaming import OWN_NAMES
-from phasewire.adapters.tensor_layout import Layout, Piece, like_state, tied_names
+from phasewire.adapters.tensor_layout import Layout, like_state, tied_names
+from phasewire.adapters.tensor_pieces import Piece
 from phasewire.app.atomic_save import draft_of
 from phasewire.app.checkpoint import FORMAT_VERSION, refuse_newer_format
 from phasewire.app.tensor_files import ALIASES_KEY, STATE_KEY, TensorFile, open_tensors, safetensors_module
-from phasewire.app.tensor_writers import Pending, write_checkpoint, write_safetensors
+from phasewire.app.tensor_writers import Pending, Watch, write_checkpoint, write_safetensors
 
 __all__ = ["CANONICAL", "Conversion", "KnownNames", "convert"]
 
@@ -81,6 +82,7 @@ def convert(
     otherwise: Callable[[], KnownNames] | None = None,
     force: bool = False,
     unsafe: bool = False,
+    watch: Watch | None = None,
 ) -> Conversion:
     """Convert a file. Tensors are read, translated and written one at a time, and never change their values.
 
@@ -92,6 +94,7 @@ def convert(
         otherwise: Gives the namings if the file records none.
         force: Replace a file that is there.
         unsafe: Let a checkpoint hold any object, which may run code while it is read.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Returns:
         What was done.
@@ -118,9 +121,9 @@ def convert(
     left_out = tuple(file.rest) if target.suffix == _SAFETENSORS else ()
     try:
         if target.suffix == _SAFETENSORS:
-            _write_safetensors(target, tensors, record)
+            _write_safetensors(target, tensors, record, watch)
         else:
-            _write_checkpoint(target, tensors, file, record, unsafe=unsafe)
+            _write_checkpoint(target, tensors, file, record, unsafe=unsafe, watch=watch)
     except OSError as error:
         raise CheckpointError(
             f"The file cannot be written: {error.strerror or error}.", where=str(target), remedy="Choose another place."
@@ -267,7 +270,9 @@ def _refuse_unknown(file: TensorFile, layout: Layout, given: str) -> None:
 
 
 # Any, here and below: modules may keep extra state of every type in a state dict.
-def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+def _write_safetensors(
+    target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any], watch: Watch | None
+) -> None:
     others = [name for name, value in tensors.items() if not isinstance(value, Tensor | Pending)]
     if others:
         raise CheckpointError(
@@ -280,7 +285,7 @@ def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping
     # transformers refuses a file that does not say "pt".
     metadata = {"format": "pt", RECORD_KEY: json.dumps({**record, ALIASES_KEY: aliases})}
     with draft_of(target) as draft:
-        write_safetensors(draft, stored, metadata)
+        write_safetensors(draft, stored, metadata, watch)
 
 
 def _write_checkpoint(
@@ -290,6 +295,7 @@ def _write_checkpoint(
     record: Mapping[str, Any],
     *,
     unsafe: bool,
+    watch: Watch | None,
 ) -> None:
     import lightning
 
@@ -300,7 +306,7 @@ def _write_checkpoint(
         RECORD_KEY: {key: value for key, value in record.items() if key != ALIASES_KEY},
     }
     with draft_of(target) as draft:
-        write_checkpoint(draft, Path(draft.name), content, STATE_KEY, weights_only=not unsafe)
+        write_checkpoint(draft, Path(draft.name), content, STATE_KEY, weights_only=not unsafe, watch=watch)
 
 
 def _made_once(tensors: Mapping[str, Any]) -> dict[str, str]:

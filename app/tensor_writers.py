@@ -23,10 +23,13 @@ import torch
 from torch import Tensor
 
 from phasewire.adapters.errors import CheckpointError
-from phasewire.adapters.tensor_layout import copy_into
+from phasewire.adapters.tensor_pieces import copy_into
 from phasewire.app.steady_writer import SteadyWriter
 
-__all__ = ["Pending", "write_checkpoint", "write_safetensors"]
+__all__ = ["Pending", "Watch", "write_checkpoint", "write_safetensors"]
+
+#: Is told how many bytes of how many are written.
+Watch = Callable[[int, int], None]
 
 _SAFETENSORS_NAMES: Final = {
     torch.float64: "F64",
@@ -65,7 +68,10 @@ class Pending:
 
 
 def write_safetensors(
-    file: io.BufferedWriter, tensors: Mapping[str, Tensor | Pending], metadata: Mapping[str, str]
+    file: io.BufferedWriter,
+    tensors: Mapping[str, Tensor | Pending],
+    metadata: Mapping[str, str],
+    watch: Watch | None = None,
 ) -> None:
     """Write a file in the safetensors format.
 
@@ -73,6 +79,7 @@ def write_safetensors(
         file: An empty file.
         tensors: Name to tensor.
         metadata: What to write beside them.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Raises:
         CheckpointError: The format has no such dtype.
@@ -88,7 +95,7 @@ def write_safetensors(
                 f"{name!r} is a tensor of {like.dtype} ({like.layout}), which the safetensors format does not have.",
                 remedy="Write a .ckpt file.",
             )
-        begin, end = end, end + like.numel() * like.dtype.itemsize
+        begin, end = end, end + _size_of(tensor)
         header[name] = {
             "dtype": _SAFETENSORS_NAMES[like.dtype],
             "shape": list(like.shape),
@@ -98,8 +105,12 @@ def write_safetensors(
     text += b" " * (-len(text) % _HEADER_ALIGNMENT)
     file.write(_LENGTH.pack(len(text)) + text)
     writer = SteadyWriter(file)
+    done = 0
     for _, tensor in ordered:
         writer.write(_bytes_of(tensor.make() if isinstance(tensor, Pending) else tensor))
+        done += _size_of(tensor)
+        if watch is not None:
+            watch(done, end)
 
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
@@ -110,6 +121,7 @@ def write_checkpoint(
     state_key: str,
     *,
     weights_only: bool,
+    watch: Watch | None = None,
 ) -> None:
     """Write what ``torch.save`` would.
 
@@ -119,6 +131,7 @@ def write_checkpoint(
         content: What to save; among the values under ``state_key`` may be pending tensors.
         state_key: The key of the state dict.
         weights_only: Whether there are only tensors and plain values in it.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Raises:
         CheckpointError: torch does not write as it did when this was made.
@@ -137,10 +150,15 @@ def write_checkpoint(
         torch.save(content, file)
     writer = SteadyWriter(file)
     places = _places(path, tensors := _tensors_in(content), weights_only=weights_only)
-    for tensor, place in zip(tensors, places, strict=True):
-        if place is not None:
-            made = pending.get(id(tensor))
-            writer.write_at(place, _storage_bytes(tensor) if made is None else _bytes_of(made.make()))
+    placed = [(tensor, place) for tensor, place in zip(tensors, places, strict=True) if place is not None]
+    total = sum(tensor.untyped_storage().nbytes() for tensor, _ in placed)
+    done = 0
+    for tensor, place in placed:
+        made = pending.get(id(tensor))
+        writer.write_at(place, _storage_bytes(tensor) if made is None else _bytes_of(made.make()))
+        done += tensor.untyped_storage().nbytes()
+        if watch is not None:
+            watch(done, total)
 
 
 def _places(path: Path, tensors: list[Tensor], *, weights_only: bool) -> list[int | None]:
@@ -198,6 +216,11 @@ def _tensors_in(content: object) -> list[Tensor]:
 
 def _like(tensor: Tensor | Pending) -> Tensor:
     return tensor.like if isinstance(tensor, Pending) else tensor
+
+
+def _size_of(tensor: Tensor | Pending) -> int:
+    like = _like(tensor)
+    return like.numel() * like.dtype.itemsize
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

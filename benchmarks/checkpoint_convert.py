@@ -23,7 +23,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from phasewire.adapters.tensor_layout import Layout, Piece
+from phasewire.adapters.tensor_layout import Layout
+from phasewire.adapters.tensor_pieces import Piece
 
 TIME_LIMIT_SECONDS: Final = 900
 WIDTH: Final = 2048

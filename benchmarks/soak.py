@@ -1,4 +1,4 @@
-"""What a long life leaves behind: ``python benchmarks/soak.py``, or one part: ``... transitions`` or ``... fits``.
+"""What a long life leaves behind: ``python benchmarks/soak.py``, or with ``transitions`` or ``fits`` one part of it.
 
 ``transitions`` goes through 10,000 transitions in one process, 50 a fit, each of which restores the best checkpoint.
 ``fits`` trains 1,000 times with one container, and every tenth time the training fails. Both print what the process

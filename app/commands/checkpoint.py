@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phasewire.app.commands.configured import configured_adapter, model_builder
-from phasewire.app.commands.reporting import echo_warning
+from phasewire.app.commands.reporting import byte_bar, echo_warning
 from phasewire.app.commands.wiring import ConfigFiles, InitArgs, OnCpu, container_from, mapping_from_text
 
 if TYPE_CHECKING:
@@ -86,15 +86,17 @@ def convert_checkpoint(
     container = container_from(config)
     named = model is not None or adapter is not None
     configured = container.settings().model is not None and container.settings().scheduler.custom_strategy_adapters
-    done = convert(
-        source,
-        target,
-        to,
-        known=known_names() if named else None,
-        otherwise=known_names if configured else None,
-        force=force,
-        unsafe=unsafe,
-    )
+    with byte_bar(f"Writing {target.name}") as watch:
+        done = convert(
+            source,
+            target,
+            to,
+            known=known_names() if named else None,
+            otherwise=known_names if configured else None,
+            force=force,
+            unsafe=unsafe,
+            watch=watch,
+        )
     typer.echo(f"{target}: {done.tensors} tensors, {_called(done.given)} names to {_called(done.written)} names.")
     if done.left_out:
         echo_warning(f"Only tensors of the module are in it. Left out: {', '.join(done.left_out)}.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,7 +13,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["USER_ERROR_EXIT_CODE", "ErrorReportingGroup", "echo_warning", "stdout_console"]
+__all__ = ["USER_ERROR_EXIT_CODE", "ErrorReportingGroup", "byte_bar", "echo_warning", "stdout_console"]
 
 #: The exit code when what the user asked for cannot be done; the same as for a misspelt option.
 USER_ERROR_EXIT_CODE = 2
@@ -58,6 +60,28 @@ def echo_warning(message: str) -> None:
     """
     typer.secho("Warning: ", fg="yellow", bold=True, nl=False, err=True)
     typer.echo(message, err=True)
+
+
+@contextmanager
+def byte_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many bytes of how many are done, on stderr, where that is a terminal.
+
+    Args:
+        description: What is done.
+
+    Yields:
+        Is to be told the two numbers.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.description}", markup=False)
+    with Progress(
+        text, *columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
+    ) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def stdout_console() -> Console:

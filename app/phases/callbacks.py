@@ -6,15 +6,18 @@ Both are plain Lightning callbacks in every other respect, and take the same arg
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import ConfigError, PhasewireError
+from phasewire.adapters.errors import CheckpointError, ConfigError, PhasewireError
 from phasewire.adapters.logged_metrics import not_logged
 from phasewire.app.atomic_save import replace_link
 from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
@@ -98,7 +101,8 @@ class FTSEarlyStopping(EarlyStopping):
         if self.ended_run:
             trainer.should_stop = True
             rank_zero.info(
-                f"Early stopping had ended the training in epoch {self.stopped_epoch}, before the checkpoint was saved."
+                f"Nothing is trained: early stopping had ended the training in epoch {self.stopped_epoch}, before the "
+                "checkpoint was saved. To go on, resume with a greater patience."
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -150,12 +154,16 @@ class FTSEarlyStopping(EarlyStopping):
         A run that ended because its patience was used up goes on with more of it.
         """
         patience = self.patience
-        super().load_state_dict(state_dict)
+        with _restoring(self):
+            super().load_state_dict(state_dict)
+            _require_score(self.best_score)
+            self.wait_count, self.stopped_epoch = int(self.wait_count), int(self.stopped_epoch)
+            self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
+            ended_run = bool(state_dict.get("ended_run", False))
         self.patience = patience
-        self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
         was_patience = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
         has_more = was_patience and self.wait_count < patience
-        self.ended_run = bool(state_dict.get("ended_run", False)) and not has_more
+        self.ended_run = ended_run and not has_more
 
 
 @linking_with(replace_link)
@@ -234,6 +242,7 @@ class FTSCheckpoint(ModelCheckpoint):
             raise
         finally:
             self._saving_in = None
+            self._file_names().release()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -266,8 +275,6 @@ class FTSCheckpoint(ModelCheckpoint):
         self._saving_in = trainer
         try:
             save()
-        except PhasewireError:
-            raise
         except MisconfigurationException as error:
             self._explain(error, trainer)
             raise
@@ -276,6 +283,8 @@ class FTSCheckpoint(ModelCheckpoint):
             self._file_names().release()
 
     def _explain(self, error: MisconfigurationException, trainer: pl.Trainer) -> None:
+        if isinstance(error, PhasewireError):
+            return  # says itself what is wrong
         if self.monitor is not None and self.monitor not in trainer.callback_metrics:
             raise not_logged(type(self).__name__, self.monitor, trainer) from error
 
@@ -321,8 +330,16 @@ class FTSCheckpoint(ModelCheckpoint):
         Lightning gives up the best checkpoints when the folder is another one, as it is in every run with a default
         logger. Their files count wherever they are.
         """
+        with _restoring(self):
+            self._restore(state_dict)
+
+    def _restore(self, state_dict: dict[str, Any]) -> None:  # Any: as above
         state = relocated(state_dict, self.dirpath)
         super().load_state_dict({**state, "dirpath": self.dirpath})
+        for score in (self.best_model_score, *self.best_k_models.values()):
+            _require_score(score)
+        if 0 < self.save_top_k <= len(self.best_k_models) and self.kth_best_model_path not in self.best_k_models:
+            raise ValueError(f"{self.kth_best_model_path!r} is none of the best files")
         if self.save_last == "link" and self.dirpath is not None:
             # The link is made after the file it points to was saved, and is not mentioned there.
             self.last_model_path = newest_link(self.dirpath, self.best_k_models) or self.last_model_path
@@ -337,6 +354,23 @@ class FTSCheckpoint(ModelCheckpoint):
     def _best_now(self) -> tuple[str, float | None]:
         # The score tells apart two files that were written under one name.
         return self.best_model_path, None if self.best_model_score is None else float(self.best_model_score)
+
+
+@contextmanager
+def _restoring(callback: FTSEarlyStopping | FTSCheckpoint) -> Iterator[None]:
+    """Say of a state that cannot be restored whose it is."""
+    try:
+        yield
+    except Exception as error:  # a file that was changed may hold anything
+        raise CheckpointError(
+            f"The state of {type(callback).__name__} cannot be read ({type(error).__name__}: {error}).",
+            remedy="The file was changed after it was written; use another checkpoint.",
+        ) from error
+
+
+def _require_score(score: object) -> None:
+    if score is not None and not (isinstance(score, Tensor) and score.numel() == 1):
+        raise TypeError(f"{score!r} is no score")
 
 
 def _scheduler_in(

@@ -98,10 +98,12 @@ def relocated(state: Mapping[str, Any], folder: str | os.PathLike[str] | None) -
         folder: The folder that the callback writes to now.
 
     Returns:
-        The state, with every file that is gone but stands in the folder under its name named there.
+        The state, with every file that is gone but stands in the folder under its name named there. Paths hold no "..":
+        Lightning removes what seems to be below the folder, and a file may name any path.
     """
 
     def found(path: str) -> str:
+        path = os.path.abspath(path) if path and is_local(path) else path  # noqa: PTH100  # Path keeps ".."
         if not path or folder is None or Path(path).exists():
             return path
         moved = Path(folder) / Path(path).name

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.adapters.name_rules import NameRules
@@ -20,6 +21,7 @@ from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases
 from phasewire.app.phases.phase_criteria import PhaseCriteria, looks_at_epoch_end
+from phasewire.app.phases.put_back import remembered
 from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
@@ -93,6 +95,7 @@ class FitSession:
         self._checked_monitors: set[str] = set()
         self._epoch_begun = -1
         self._has_begun = False
+        self._put_back: Callable[[], None] | None = None
 
     @property
     def runner(self) -> PhaseRunner | None:
@@ -182,6 +185,12 @@ class FitSession:
         self.plain_schedule = self._resolved.to_dict()
         return self._resolved.final_depth, self._resolved.highest_transition_epoch
 
+    def put_back(self) -> None:
+        """Put back what the schedule changed on the Trainer and the module, besides what it trains."""
+        put_back, self._put_back = self._put_back, None
+        if put_back is not None:
+            put_back()
+
     def _prepare_phases(self) -> None:
         """Obtain and resolve the schedule, then freeze the module and thaw phase 0."""
         trainer, module = self._trainer, self._trainer.lightning_module
@@ -207,6 +216,7 @@ class FitSession:
             self._criteria,
             self._watch,
         )
+        self._put_back = remembered(trainer, module)
         if not is_dry_run(trainer):
             self._runner.extend_max_epochs()
         self._runner.freeze()
@@ -362,7 +372,9 @@ class FitSession:
         Args:
             error: What stopped it.
         """
-        self._watch.end("failed", f"{type(error).__name__}: {error}")
+        asked_for = isinstance(error, KeyboardInterrupt | SystemExit | SIGTERMException)
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        self._watch.end("stopped" if asked_for else "failed", reason)
 
     def end_fit(self, remove: Callable[[str], object]) -> None:
         """Remove the checkpoints whose removal was put off.

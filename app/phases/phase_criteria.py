@@ -106,6 +106,11 @@ class PhaseCriteria:
         """Whether one has said, after a validation, that the phase is over; the same on all processes."""
         return any(self._over)
 
+    @property
+    def over(self) -> list[str]:
+        """Those that have said so, by their labels."""
+        return [each.label for each, is_over in zip(self._criteria, self._over, strict=True) if is_over]
+
     def ending(self, phase: PhaseProgress) -> list[str]:
         """Ask before an epoch.
 

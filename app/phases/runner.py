@@ -26,7 +26,7 @@ from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
 from phasewire.app.watching.standing import Group, PhaseBegun, Restored, Standing, Thawed
-from phasewire.app.watching.words import what_ends
+from phasewire.app.watching.words import ended_by_words, what_ends
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -162,19 +162,17 @@ class PhaseRunner:
             ends=what_ends(self._criteria.built, self._progress()),
         )
 
-    def begun(self, restored: Restored | None = None) -> PhaseBegun:
-        """Tell how the phase being trained has begun, for people.
-
-        Args:
-            restored: The checkpoint that was restored.
+    def begun(self) -> PhaseBegun:
+        """Tell in which phase the fit begins, for people.
 
         Returns:
-            What happened.
+            The phase.
         """
-        names = self._module_names(self.depth)
-        self._group_phases = [
-            self._thawed.phase_of(group[0]) if group else None for group in self._optimization.recorded_groups()
-        ]
+        groups = self._optimization.recorded_groups()
+        self._group_phases = [self._thawed.phase_of(group[0]) if group else None for group in groups]
+        return self._begun(self._module_names(self.depth), None)
+
+    def _begun(self, names: list[str], restored: Restored | None) -> PhaseBegun:
         return PhaseBegun(
             standing=self.standing(),
             epoch=self._trainer.current_epoch,
@@ -221,7 +219,10 @@ class PhaseRunner:
             return
         if epochs[-1] < 0 or limit is None or limit < 0 or max(epochs) <= limit:
             return
-        rank_zero.info(f"max_epochs was raised from {limit} to {max(epochs)}, the last epoch of the schedule.")
+        rank_zero.info(
+            f"max_epochs was raised from {limit} to {max(epochs)}, because the schedule lets its last phase train "
+            "until then. To end earlier, lower max_transition_epoch of the last phase, or leave it out."
+        )
         self._trainer.fit_loop.max_epochs = max(epochs)
 
     def check_optimizer(self) -> None:
@@ -263,15 +264,18 @@ class PhaseRunner:
             with calling(self._adapter, "phase0_optimizer_override"):
                 self._adapter.phase0_optimizer_override()
             rank_zero.info(
-                "The optimizer was made to hold the parameters of phase 0 and no others, with its default options. To "
-                "configure groups yourself, give it only parameters that require a gradient."
+                "configure_optimizers gave the optimizer other parameters than those of phase 0. It holds exactly "
+                "these now, in groups with its default options; later phases add theirs. To keep groups of your own, "
+                "give it only parameters with requires_grad=True."
             )
             return
         extra = self._readable(name for name in held if name not in scheduled)
         missing = self._readable(scheduled.difference(held))
         rank_zero_warn(
             "The optimizer does not hold exactly the parameters of phase 0, and enforce_phase0_params=False leaves it "
-            f"so. Not in phase 0: {extra or 'none'}. Not in the optimizer: {missing or 'none'}."
+            f"so: what phase 0 thaws is trained only if the optimizer holds it. Not in phase 0: {extra or 'none'}. Not "
+            f"in the optimizer: {missing or 'none'}. Give the optimizer the parameters with requires_grad=True, or "
+            "leave enforce_phase0_params on."
         )
 
     def rebuild_phase_zero_groups(self) -> None:
@@ -355,6 +359,7 @@ class PhaseRunner:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
         self._support.before_thaw()
         restored = self._restore_best()
+        groups_before = len(self._group_phases)
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
         self._thawed.add(self.depth, self._optimization.recorded(thawed))
@@ -362,7 +367,10 @@ class PhaseRunner:
         self._support.after_thaw()
         forget_compiled_code(self._module)
         self.tell_thawed()
-        self._watch.phase_began(self.begun(restored))
+        # Without listing the module: a further phase costs no more than the first.
+        added = len(self._optimization.optimizer.param_groups) - groups_before
+        self._group_phases += [self.depth] * added
+        self._watch.phase_began(self._begun(thawed, restored))
 
     def tell_thawed(self) -> None:
         """Tell the adapter that the parameters of the phase are thawed, and in the optimizer."""
@@ -396,7 +404,8 @@ class PhaseRunner:
         if self.depth < self.final_depth or not self._criteria.is_over or self.has_ended_training:
             return
         self.has_ended_training = self._trainer.should_stop = True
-        rank_zero.info(f"Phase {self.depth}, the last one, is over, and with it the training.")
+        ended_by = ended_by_words(self._criteria.over)
+        rank_zero.info(f"Training ends with phase {self.depth}, the last one, because {ended_by} ended it.")
 
     def _resume_criteria(self, saved: PhaseState) -> None:
         changes = self._criteria.resume(saved.criteria, self.depth)
@@ -429,8 +438,8 @@ class PhaseRunner:
         path = self._support.as_first_process(checkpoint.best_model_path)
         if not path:
             rank_zero_warn(
-                f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet. Make phases long "
-                "enough for a validation, or set restore_best=False."
+                f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet, so it goes on from "
+                "the weights there are. Make phases long enough for a validation, or set restore_best=False."
             )
             return None
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None

@@ -23,6 +23,7 @@ from phasewire.app.phases.companions import refuse_a_second
 from phasewire.app.phases.fit_session import FitSession, PlainSchedule
 from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.other_callbacks import refuse_conflicting
+from phasewire.app.phases.put_back import logging_at
 from phasewire.app.phases.schedule_source import log_folder
 from phasewire.app.phases.thaw import freeze
 from phasewire.app.phases.translated_strategy import checkpoint_adapter, translate_checkpoints_of
@@ -151,7 +152,6 @@ class FinetuningScheduler(Callback):
             log_phase_metrics=log_phase_metrics,
             run_record=run_record,
         )
-        logging.getLogger(rank_zero.LOGGER_NAME).setLevel(self.settings.logging_level)
         self._resolver = resolver or AdapterResolver()
         self._validator = validator or ScheduleValidator()
         self._translator = translator or CheckpointTranslator()
@@ -333,27 +333,37 @@ class FinetuningScheduler(Callback):
             PhasewireError: Something in the configuration cannot be used.
         """
         refuse_a_second(FinetuningScheduler, trainer)
-        self._trainer = trainer
-        self._connect_adapter(trainer)
         if self._seam is not None:
             self._seam.remove()
+        self._trainer = trainer
+        put_back_level = logging_at(self.settings.logging_level)
+        try:
+            self._seam = self._set_up_parts(trainer, stage)
+        except BaseException:
+            put_back_level()
+            raise
+        self._seam.at_removal(put_back_level)
+        if stage == TrainerFn.FITTING:
+            self._seam.at_removal(self._session().put_back)
+            self._session().find_companions(self)
+            with calling(self.strategy_adapter, "on_before_init_fts"):
+                self.strategy_adapter.on_before_init_fts()
+
+    def _set_up_parts(self, trainer: pl.Trainer, stage: str) -> StrategySeam:
+        self._connect_adapter(trainer)
         fitting = stage == TrainerFn.FITTING
         if fitting:
             refuse_conflicting(trainer, self.strategy_adapter)
             self._fit = FitSession(
                 trainer, self.strategy_adapter, self.settings, self._validator, self._generators, self._criteria
             )
-        self._seam = translate_checkpoints_of(
+        return translate_checkpoints_of(
             trainer.strategy,
             self.strategy_adapter,
             self._translator,
             set_up_fit=self._session().set_up_strategy if fitting else None,
             kept_files=self._session().kept_files if fitting else KeptFiles(),
         )
-        if fitting:
-            self._session().find_companions(self)
-            with calling(self.strategy_adapter, "on_before_init_fts"):
-                self.strategy_adapter.on_before_init_fts()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the optimizer against phase 0, or go to the phase a checkpoint was written in.

@@ -14,7 +14,7 @@ from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.own_classes import OwnClasses
-from phasewire.app.phases.checkpoint_access import readable, writable
+from phasewire.app.phases.checkpoint_access import readable, require_dict, require_version, writable
 from phasewire.app.phases.mapped_checkpoint import can_be_mapped, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 from phasewire.app.phases.undamaged import SavedFiles
@@ -136,9 +136,12 @@ class _TranslatedCheckpoints:
             checkpoint = load_when_written(
                 load, self._strategy.checkpoint_io, saved_at_step=self._saved_at_step.get(path)
             )
-        return self._translator.translate(
+        require_dict(checkpoint, path)
+        checkpoint = self._translator.translate(
             checkpoint, self._reading_adapter(), checkpoint_path, resuming=self._for_a_fit
         )
+        require_version(checkpoint, path)
+        return checkpoint
 
     def load_model_state_dict(self, checkpoint: dict[str, Any], strict: bool = True) -> None:
         self._translator.load(checkpoint, self._reading_adapter(), self._read_from, strict=strict)

@@ -45,6 +45,7 @@ class FitBegan(_Event):
 class GroupRate(BaseModel):
     """One group of the optimizer."""
 
+    group: int
     lr: float
     phase: int | None = None
 

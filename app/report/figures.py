@@ -42,6 +42,8 @@ class Picture:
     """The SVG for a screen."""
     narrow: str
     """The SVG for a phone."""
+    legend: tuple[tuple[int, str], ...] = ()
+    """The lines by the numbers of their colours, where there are several."""
 
 
 def metric_picture(story: Story, panel: Panel, number: int) -> Picture:
@@ -64,7 +66,6 @@ def metric_picture(story: Story, panel: Panel, number: int) -> Picture:
                 line.x,
                 [y if math.isfinite(y) else math.nan for y in line.y],
                 color=SERIES[index % len(SERIES)],
-                label=readable(line.label),
                 linewidth=1.0 if line.is_fine else 1.8,
                 alpha=0.75 if line.is_fine else 1.0,
                 marker="o" if few and not line.is_fine else "",
@@ -72,10 +73,11 @@ def metric_picture(story: Story, panel: Panel, number: int) -> Picture:
             )
         _log_if_wide(axes, panel.lines)
         axes.set_ylabel(readable(panel.title, longest=28))
-        _finish(axes, story, width)
+        _epochs_below(axes, story, width)
 
     described = "; ".join(f"{line.label} {_from_to(line)}" for line in panel.lines)
-    return _picture(panel.title, f"Over epochs: {described}.", draw, f"m{number}", wide=_HALF)
+    title = panel.title
+    return _picture(title, f"Over epochs: {described}.", draw, f"m{number}", wide=_HALF, lines=panel.lines)
 
 
 def lr_picture(story: Story) -> Picture:
@@ -97,7 +99,6 @@ def lr_picture(story: Story) -> Picture:
                 edges,
                 [y for each in line.y for y in (each, each)],
                 color=SERIES[index % len(SERIES)],
-                label=line.label,
                 # The first ones are thicker, so that they show below others with the same rate.
                 linewidth=max(1.6, 4.6 - index),
                 linestyle=("-", "--", ":")[index // len(SERIES) % 3],
@@ -107,10 +108,11 @@ def lr_picture(story: Story) -> Picture:
         if len(rates) == 1:
             axes.set_ylim(0, 2.2 * rates.pop() or 1)
         axes.set_ylabel("learning rate")
-        _finish(axes, story, width)
+        _epochs_below(axes, story, width)
 
     described = "; ".join(f"{line.label} {_from_to(line)}" for line in lines[:_MOST_IN_LEGEND])
-    return _picture("Learning rate of each group", f"Over epochs: {described}.", draw, "lr", wide=_HALF)
+    title = "Learning rate of each group"
+    return _picture(title, f"Over epochs: {described}.", draw, "lr", wide=_HALF, lines=lines)
 
 
 def share_picture(story: Story) -> Picture:
@@ -134,7 +136,7 @@ def share_picture(story: Story) -> Picture:
         axes.plot(edges, shares, color=SERIES[0])
         axes.set_ylim(0, 105)
         axes.set_ylabel("parameters trained, %")
-        _finish(axes, story, width)
+        _epochs_below(axes, story, width)
 
     steps = "; ".join(f"phase {span.began.phase}: {100 * span.began.trained / total:.1f}%" for span in story.spans)
     return _picture("Share of the module that is trained", f"{steps}.", draw, "share", wide=_HALF)
@@ -220,13 +222,22 @@ def _draw_restore(axes: Axes, span: PhaseSpan, rows: dict[int, int]) -> None:
 
 
 def _picture(
-    title: str, description: str, draw: Callable[[Axes, int], None], prefix: str, *, wide: int, height: int = _HEIGHT
+    title: str,
+    description: str,
+    draw: Callable[[Axes, int], None],
+    prefix: str,
+    *,
+    wide: int,
+    height: int = _HEIGHT,
+    lines: Sequence[Line] = (),
 ) -> Picture:
+    legend = [(number % len(SERIES), line.label) for number, line in enumerate(lines)]
     return Picture(
         title,
         description,
         drawn_svg(draw, width=wide, height=height, prefix=f"{prefix}w"),
         drawn_svg(draw, width=_NARROW, height=height, prefix=f"{prefix}n"),
+        tuple(legend) if len(legend) > 1 else (),
     )
 
 
@@ -262,20 +273,6 @@ def _phases_behind(axes: Axes, story: Story) -> None:
         fontsize=10,
         annotation_clip=False,
     )
-
-
-def _finish(axes: Axes, story: Story, width: int) -> None:
-    _epochs_below(axes, story, width)
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
-        hidden = len(handles) - _MOST_IN_LEGEND
-        axes.figure.legend(
-            handles[:_MOST_IN_LEGEND],
-            labels[:_MOST_IN_LEGEND],
-            loc="outside lower left",
-            ncols=2,
-            title=f"and {hidden} more" if hidden > 0 else None,
-        )
 
 
 def _epochs_below(axes: Axes, story: Story, width: int) -> None:

@@ -139,7 +139,8 @@ def _checkpoints(story: Story) -> list[dict[str, Any]]:
         is_newest = newest[each.path] == each.epoch
         phases = restored.get((each.path, each.epoch), [])
         is_there = is_newest and _is_there(each.path, story)
-        if not is_there and not phases:
+        is_best = is_newest and each.path == best
+        if not (is_there or phases or is_best):
             continue
         rows.append(
             {
@@ -149,7 +150,7 @@ def _checkpoints(story: Story) -> list[dict[str, Any]]:
                 "monitor": each.monitor,
                 "score": each.score,
                 "restored": phases,
-                "is_best": is_newest and each.path == best,
+                "is_best": is_best,
                 "now": "kept" if is_there else "removed since" if is_newest else "written over since",
             }
         )

@@ -94,7 +94,7 @@ def lr_lines(story: Story) -> list[Line]:
     for number, epoch in sorted(story.epochs.items()):
         for group, lr in enumerate(epoch.lrs):
             values[group].append((number, lr))
-    phases = {number: group.phase for span in story.spans for number, group in enumerate(span.began.groups)}
+    phases = {group.group: group.phase for span in story.spans for group in span.began.groups}
     return [
         Line(_group_label(number, phases.get(number)), [x for x, _ in points], [y for _, y in points])
         for number, points in sorted(values.items())

@@ -11,6 +11,7 @@ import yaml
 
 from phasewire.adapters.errors import ScheduleError
 from phasewire.app.config_file import dump_yaml, load_yaml, write_new_text
+from phasewire.app.given_path import given_path
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.places import Places, ScheduleFile
 from phasewire.app.schedule.values import kind_of, shortened
@@ -63,7 +64,7 @@ def load_schedule(source: str | os.PathLike[str] | Mapping[Any, Any] | Schedule)
             f"{shortened(source)} is {kind_of(source)}, and a schedule is expected.",
             remedy="Give the path of a YAML file, a dict with the phases, or a Schedule.",
         )
-    path = Path(source).expanduser()
+    path = given_path(source, error=ScheduleError)
     # Noted before reading: a change in between makes the note outdated, never the lines wrong.
     file = ScheduleFile.at(path)
     document = load_yaml(path, error=ScheduleError)

@@ -79,7 +79,7 @@ class FitWatch:
             self._record = RunRecord(folder)
         rank_zero.info(self._resume_line(begun.standing, remark) if resumed else phase_line(begun))
         self._write("fit_began", self._facts(begun, adapter, schedule, folder, resumed=resumed))
-        self._write("phase_began", self._of_phase(begun))
+        self._write("phase_began", self._of_phase(begun, begins_fit=True))
         self._show(begun.standing)
         if resumed:
             self._seen = self._kept_checkpoints()
@@ -200,7 +200,7 @@ class FitWatch:
     def _now(self) -> dict[str, object]:
         return {"epoch": self._trainer.current_epoch, "step": step_of_loggers(self._trainer)}
 
-    def _of_phase(self, begun: PhaseBegun) -> dict[str, object]:
+    def _of_phase(self, begun: PhaseBegun, *, begins_fit: bool = False) -> dict[str, object]:
         standing, restored = begun.standing, begun.restored
         return {
             "phase": standing.depth,
@@ -210,7 +210,11 @@ class FitWatch:
             "tensors": len(begun.names),
             "parameters": begun.parameters,
             "trained": standing.trained,
-            "groups": [{"lr": group.lr, "phase": group.phase} for group in standing.groups],
+            "groups": [
+                {"group": number, "lr": group.lr, "phase": group.phase}
+                for number, group in enumerate(standing.groups)
+                if group.phase == standing.depth or begins_fit  # all of them each time would be many
+            ],
             "ends": standing.ends,
             "restored": None
             if restored is None

@@ -156,6 +156,7 @@ def test_a_fit_after_one_that_failed_while_setting_up_plans_from_the_policy_of_t
     trainer = fsdp_trainer(tmp_path, running)
     with pytest.raises(ArithmeticError, match="the first time"):
         fit(trainer, FailsOnce())
+    assert running.kwargs["auto_wrap_policy"] is policy
     fit(trainer, seeded(FailsOnce))
     assert running.kwargs["auto_wrap_policy"] is policy
 

@@ -295,3 +295,15 @@ def test_objects_are_kept_where_the_user_trusts_the_file(checkpoint, tmp_path):
     kept = torch.load(tmp_path / "out.ckpt", weights_only=False)["hyper_parameters"]
     assert kept["path"] == Path("x")
     assert kept["buffer"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["out.ckpt", "out.safetensors"])
+def test_who_watches_is_told_of_every_byte_until_all_are_written(checkpoint, tmp_path, name):
+    told: list[tuple[int, int]] = []
+
+    convert(checkpoint, tmp_path / name, "blocks", watch=lambda done, total: told.append((done, total)))
+
+    done, totals = zip(*told, strict=True)
+    assert len(set(totals)) == 1
+    assert list(done) == sorted(done)
+    assert done[-1] == totals[0] > 0

@@ -108,6 +108,12 @@ def forbid_writing(scene: Scene) -> None:
     drop_rights()
 
 
+def forbid_writing_to_run(scene: Scene) -> None:
+    scene.run.chmod(0o500)
+    scene.at_end(lambda: scene.run.chmod(0o700))
+    drop_rights()
+
+
 def forbid_reading_best(scene: Scene) -> None:
     scene.best.chmod(0)
     scene.at_end(lambda path=scene.best: path.chmod(0o600))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fault_table import FAULTS
+from fault_table import FAULTS, Fault
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- the table of faults: make reliability -->\n", "<!-- end of the table -->\n"
@@ -12,10 +12,24 @@ BEGIN, END = "<!-- the table of faults: make reliability -->\n", "<!-- end of th
 
 def table() -> str:
     """The faults as a table in Markdown."""
-    rows = ["| Fault | What is injected | Cases | What holds afterwards |", "|---|---|---|---|"]
-    rows += [f"| `{fault.id}` | {fault.injected} | {len(fault.cases)} | {fault.holds} |" for fault in FAULTS]
+    rows = ["| Fault | What is injected | Cases | What holds afterwards | Goes on from |", "|---|---|---|---|---|"]
+    rows += [
+        f"| `{fault.id}` | {fault.injected} | {len(fault.cases)} | {fault.holds} | {place_of(fault)} |"
+        for fault in FAULTS
+    ]
     cases = sum(len(fault.cases) for fault in FAULTS)
     return "\n".join([f"{len(FAULTS)} faults in {cases} cases:", "", *rows, ""])
+
+
+def place_of(fault: Fault) -> str:
+    """Where the run goes on."""
+    words = {
+        "newest": "the newest checkpoint",
+        "earlier": "an earlier checkpoint",
+        "before": "the newest from before the fault",
+        "start": "the start",
+    }
+    return " or ".join(words[word] for word in fault.goes_on.split() if word != "or") or "nowhere: both end"
 
 
 def with_table(page: str) -> str:

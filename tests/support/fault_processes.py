@@ -92,12 +92,20 @@ def train_on_small_disk(scene: Scene, moment: Moment | None, act: Act) -> Outcom
         shutil.copytree(kept, scene.run, dirs_exist_ok=True)
 
 
+def train_after(scene: Scene, moment: Moment | None, act: Act) -> Outcome:
+    """Act on the empty folder of the run, and train."""
+    scene.run.mkdir(parents=True)
+    scene.note_before()
+    act(scene)
+    return scene.train(moment, lambda _: None)
+
+
 # -- several processes ---------------------------------------------------------------------------------------------
 
 
 def _fork(work: Callable[[], object], log: Path) -> int:
     child = os.fork()
-    if not child:
+    if child == 0:
         _work_and_end(work, log)
     return child
 

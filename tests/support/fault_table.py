@@ -72,8 +72,8 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         "file-too-large",
-        "A limit on the size of files (RLIMIT_FSIZE) stops a checkpoint in its middle, after 0, 900 and 5000 bytes",
-        "As above: torch's own message says `unexpected pos`, ours says `File too large`",
+        "A limit on the size of files (RLIMIT_FSIZE) that stops a checkpoint after 0, 900 and 5000 bytes",
+        "As above; torch alone would say `unexpected pos`",
         [(Moment("epoch saved", 0), inject.limit_file_size(size)) for size in (0, 900, 5000)],
         "error",
         ("File too large", *NOT_WRITTEN),
@@ -110,6 +110,17 @@ FAULTS: list[Fault] = [
         "error",
         ("Permission denied", *NOT_WRITTEN),
         needs="dropped rights",
+    ),
+    Fault(
+        "read-only-from-the-start",
+        "The folder of the run cannot be written to when it starts",
+        "The run is refused before it trains: the schedule that it uses cannot be saved",
+        at(Moment("never", 0), inject.forbid_writing_to_run),
+        "error",
+        ("cannot be written: Permission denied", "another place"),
+        goes_on="start",
+        needs="dropped rights",
+        train=processes.train_after,
     ),
     Fault(
         "read-only-file-system",

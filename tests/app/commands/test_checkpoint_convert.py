@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import pytest
 import torch
+
+from phasewire.app.commands.reporting import byte_bar
 
 ADAPTER = """
 from phasewire.adapters import Renaming, StrategyAdapter
@@ -112,3 +115,25 @@ def test_a_file_that_is_there_is_replaced_only_by_force(project, run, refused, p
     assert (project / "out.ckpt").read_text() == "mine"
     assert run(*words, "--force").exit_code == 0
     assert torch.load("out.ckpt", weights_only=True)["phasewire"]["parameter_names"] == "module"
+
+
+def test_a_bar_on_a_terminal_shows_how_much_is_written(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    with byte_bar("Writing [red]a.ckpt") as watch:
+        watch(3_000_000, 4_000_000)
+
+    assert "Writing [red]a.ckpt" in terminal.getvalue()
+    assert "3.0/4.0 MB" in terminal.getvalue()
+
+
+def test_there_is_no_bar_where_there_is_no_terminal(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+
+    with byte_bar("Writing") as watch:
+        watch(1, 1)
+
+    assert sys.stderr.getvalue() == ""
