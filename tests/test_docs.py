@@ -76,7 +76,9 @@ def test_what_follows_a_page_elsewhere_exists_and_reads_it():
 
 
 def test_the_testing_page_lists_the_blocks_that_are_not_run_with_their_reasons():
-    listed = set(re.findall(r"^\| ([\w/.-]+\.md) \| (.+) \|$", (ROOT / "docs" / "testing.md").read_text(), re.MULTILINE))
+    listed = set(
+        re.findall(r"^\| ([\w/.-]+\.md) \| (.+) \|$", (ROOT / "docs" / "testing.md").read_text(), re.MULTILINE)
+    )
     not_run = {
         (page.relative_to(ROOT).as_posix(), block.reason) for page in PAGES for block in blocks_of(page) if block.reason
     }
@@ -101,7 +103,9 @@ def test_every_yml_block_configures_lightning_cli(text, folder):
     from my_project.models import Classifier, Data
 
     (folder / "cli.yaml").write_text(text)
-    cli = LightningCLI(Classifier, Data, run=False, save_config_callback=None, args=["--config", "cli.yaml", "--seed_everything", "0"])
+    cli = LightningCLI(
+        Classifier, Data, run=False, save_config_callback=None, args=["--config", "cli.yaml", "--seed_everything", "0"]
+    )
     assert any(isinstance(callback, FinetuningScheduler) for callback in cli.trainer.callbacks)
 
 

@@ -210,7 +210,6 @@ class PageRun:
         both = "\n".join(["Shown:", *shown, "", "Printed:", *lines])
         raise AssertionError(f"{block.place}: {command.text} prints something else than is shown.\n{both}")
 
-
     def _replace(self, shown: str, printed: str) -> None:
         # The first occurrence: what is equal to the letter has been printed by the same.
         self.page.write_text(self.page.read_text().replace(shown, printed, 1))
@@ -234,9 +233,7 @@ def _agree(shown: list[str], printed: str, points: float) -> bool:
 
 
 def _pattern(shown: list[str]) -> re.Pattern[str]:
-    parts = [
-        r"(?:.*\n)*?" if line == "..." else ".*".join(map(re.escape, line.split("..."))) + r"\n" for line in shown
-    ]
+    parts = [r"(?:.*\n)*?" if line == "..." else ".*".join(map(re.escape, line.split("..."))) + r"\n" for line in shown]
     return re.compile("".join(parts))
 
 
