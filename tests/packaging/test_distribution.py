@@ -76,6 +76,9 @@ def test_the_wheel_says_what_it_needs(distribution: Distribution) -> None:
     assert (metadata["Requires-Python"], metadata["License-Expression"]) == (">=3.11", "Apache-2.0")
     assert set(metadata.get_all("Provides-Extra")) == {
         "demo",
+        "docs",
+        "examples",
+        "fuzz",
         "lint",
         "parity",
         "plots",
