@@ -10,7 +10,7 @@ from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.name_rules import NameRules
 from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.model import Schedule
-from phasewire.app.schedule.validate import ResolvedSchedule, shared_parameter_names
+from phasewire.app.schedule.validate import ResolvedPhase, ResolvedSchedule, shared_parameter_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from phasewire.app.model_views import ModelViews
     from phasewire.app.schedule.generators import NamedParameters
 
-__all__ = ["NeedsFitError", "PlannedFit", "Validate", "default_schedule"]
+__all__ = ["NeedsFitError", "PlannedFit", "Validate", "default_schedule", "names_of_adapter"]
 
 #: Resolves a schedule against named parameters, under what else holds for the names.
 Validate = Callable[[Schedule, "Mapping[str, nn.Parameter]", NameRules], ResolvedSchedule]
@@ -40,6 +40,35 @@ def default_schedule(names: NamedParameters) -> Schedule:
         ScheduleError: There are no parameters.
     """
     return generate_default([unwrapped_name(name) for name in names.get_named_params_for_schedule_validation()])
+
+
+def names_of_adapter(
+    adapter: StrategyAdapter, model: nn.Module, model_views: ModelViews
+) -> tuple[Mapping[str, nn.Parameter], NameRules]:
+    """Ask an adapter which names a schedule may use.
+
+    Args:
+        adapter: The adapter.
+        model: The model that would be tuned.
+        model_views: Finds the view that the adapter names.
+
+    Returns:
+        Name to parameter, and what else holds for the names.
+
+    Raises:
+        NeedsFitError: The adapter asks for the Trainer or another thing that only a fit has.
+        AdapterError: The adapter fails.
+    """
+    found: list[tuple[Mapping[str, nn.Parameter], NameRules]] = []
+
+    def note(_schedule: Schedule, named: Mapping[str, nn.Parameter], rules: NameRules) -> ResolvedSchedule:
+        found.append((named, rules))
+        return ResolvedSchedule((ResolvedPhase((), -1, None),))
+
+    fit = PlannedFit(adapter, model, note, model_views, None)
+    fit.resolve(None)
+    own = adapter.get_named_params_for_schedule_validation(), NameRules(shared_parameter_names(model))
+    return found[-1] if found else own
 
 
 class NeedsFitError(AdapterError):
@@ -142,6 +171,18 @@ class PlannedFit:
             Names of ``model.named_parameters()``.
         """
         return self.strategy_adapter.fts_optim_inspect(list(names))
+
+    def shown_names(self, names: Sequence[str]) -> list[str]:
+        """Translate names of the model to those that a schedule has.
+
+        Args:
+            names: Names of ``model.named_parameters()``.
+
+        Returns:
+            As many names; the given ones where the adapter gives another number of them.
+        """
+        shown = self.strategy_adapter.logical_param_translation(list(names))
+        return shown if len(shown) == len(names) else list(names)
 
     # -- what an adapter asks of its handle ----------------------------------------------------------------------
 

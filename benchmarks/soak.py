@@ -131,7 +131,8 @@ class Held:
     """What a process holds at one moment."""
 
     memory: int
-    """Resident memory in bytes, after what is free was given back to the system; 0 where nobody tells."""
+    """Resident memory in bytes that is the process's own, after what is free was given back to the system: without the
+    pages of libraries and files, which the system drops and reads again as it likes. 0 where nobody tells."""
     objects: int
     """Objects that Python's garbage collector knows."""
     files: int
@@ -146,7 +147,8 @@ def held_now(log: Path) -> Held:
     if sys.platform != "linux":
         return Held(0, len(gc.get_objects()), 0, log.stat().st_size)
     ctypes.CDLL(None).malloc_trim(0)
-    memory = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    memory = int(status["RssAnon"].split()[0]) * 1024
     return Held(memory, len(gc.get_objects()), len(os.listdir("/proc/self/fd")), log.stat().st_size)  # noqa: PTH208
 
 

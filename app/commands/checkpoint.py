@@ -128,7 +128,7 @@ def _known_names(
                 "its names.",
             )
         built = configured
-    build = model_builder(model, init_args, container, needed_by="checkpoint convert", option="--model")
+    build = model_builder(model, init_args, container)
     return names_known_by(
         built, build_model(build, on_meta=not on_cpu), container.translator(), container.model_views()
     )

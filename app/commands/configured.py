@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from phasewire.app.commands.reporting import echo_warning
-from phasewire.app.commands.wiring import model_from_text
 
 if TYPE_CHECKING:
     from phasewire.adapters.base import StrategyAdapter
@@ -66,16 +65,21 @@ def with_configured_adapter(container: Wired, make: Callable[[StrategyAdapter | 
 
 
 def model_builder(
-    model: str | None, init_args: str | None, container: Wired, *, needed_by: str, option: str = "CLASS_PATH"
+    model: str | None,
+    init_args: str | None,
+    container: Wired,
+    *,
+    built_as: str | None = None,
+    attribute: str | None = None,
 ) -> Callable[[], object]:
     """Tell what builds the model.
 
     Args:
-        model: Its class path; ``None`` for the model of the configuration.
+        model: A class path, a folder or a checkpoint; ``None`` for the model of the configuration.
         init_args: Arguments of its constructor, as text.
         container: The configured container.
-        needed_by: The command, for messages.
-        option: The option or argument that names the class, for messages.
+        built_as: The class to build from a folder or a checkpoint.
+        attribute: The attribute to put the model into.
 
     Returns:
         A function that builds it.
@@ -84,20 +88,21 @@ def model_builder(
         ConfigError: There is no model, or arguments are given for one of the configuration.
     """
     from phasewire.adapters.errors import ConfigError
+    from phasewire.app.planning.sources import model_named
 
     if model is not None:
-        return model_from_text(model, init_args, option=option)
+        return model_named(model, init_args, built_as=built_as, attribute=attribute)
     if container.settings().model is None:
-        named = f"{needed_by} {option} my_project" if option.startswith("--") else f"{needed_by} my_project"
         raise ConfigError(
-            f"{needed_by} needs a model.",
-            remedy=f"Name its class, as in 'phasewire {named}.models.Classifier', or give --config FILE with a model "
-            "section.",
+            "This needs a model.",
+            remedy="Name its class, as in 'phasewire plan my_project.models.Classifier' or '--model "
+            "my_project.models.Classifier', or give --config FILE with a model section.",
         )
-    if init_args is not None:
-        raise ConfigError(
-            "The model and its arguments come from --config here.",
-            where="--init-args",
-            remedy="Change model.init_args in a further --config file, or name the class on the command line.",
-        )
+    for option, given in (("--init-args", init_args), ("--class", built_as), ("--attribute", attribute)):
+        if given is not None:
+            raise ConfigError(
+                "The model and its arguments come from --config here.",
+                where=option,
+                remedy="Change the model section in a further --config file, or name the class on the command line.",
+            )
     return container.model

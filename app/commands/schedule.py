@@ -1,40 +1,37 @@
-"""``phasewire schedule``: write a schedule to edit, and check one that was edited."""
+"""``phasewire schedule``: write a schedule to edit, and see what one that was edited says."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from phasewire.app.commands.configured import model_builder, with_configured_adapter
-from phasewire.app.commands.reporting import echo_warning, stdout_console
-from phasewire.app.commands.wiring import ConfigFiles, InitArgs, OnCpu, container_from, mapping_from_text
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from phasewire.adapters.base import StrategyAdapter
-    from phasewire.app.plan import Plan
-    from phasewire.app.schedule.generators import NamedParameters
-    from phasewire.app.schedule.model import Schedule
-    from phasewire.app.wired import Wired
+from phasewire.app.commands.planning import Planner
+from phasewire.app.commands.reporting import echo_warning, show
+from phasewire.app.commands.schedule_reading import explain, lint
+from phasewire.app.commands.wiring import (
+    Attribute,
+    BuiltAs,
+    ConfigFiles,
+    InitArgs,
+    ModelArgument,
+    ModelOption,
+    OnCpu,
+    ScheduleFile,
+    container_from,
+)
 
 __all__ = ["schedule_app"]
 
-schedule_app = typer.Typer(no_args_is_help=True, help="Write a schedule to edit, and check one that was edited.")
+schedule_app = typer.Typer(
+    no_args_is_help=True, help="Write a schedule to edit, complete and check it in an editor, and see what it says."
+)
 
 
 @schedule_app.command()
 def generate(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="CLASS_PATH",
-            help="The model: pkg.module.Class or pkg.module:Class; by default that of --config.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelArgument = None,
     init_args: InitArgs = None,
     output: Annotated[
         Path | None,
@@ -60,7 +57,16 @@ def generate(
     options: Annotated[
         str | None, typer.Option(metavar="YAML", help="The options of the generator, such as '{phases: 4}'.")
     ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema/--no-schema",
+            help="Also write the JSON Schema beside the schedule, by which editors complete and check it.",
+        ),
+    ] = True,
     config: ConfigFiles = None,
+    built_as: BuiltAs = None,
+    attribute: Attribute = None,
     on_cpu: OnCpu = False,
 ) -> None:
     """Write a schedule for a model: two parameters a phase, last layers first, or what another generator makes.
@@ -69,30 +75,31 @@ def generate(
 
     Example: `phasewire schedule generate my_project.models.Classifier --generator per_block`
     """
-    from phasewire.app.plan import build_model
     from phasewire.app.schedule.files import save_schedule
+    from phasewire.app.schedule.json_schema import SCHEMA_FILE, write_schema
 
-    container = container_from(config)
-    built = build_model(model_builder(model, init_args, container, needed_by="schedule generate"), on_meta=not on_cpu)
-    schedule = _generated(built, container, generator, options)
-    wanted = output or Path(f"{type(built).__name__}_ft_schedule.yaml")
-    written = save_schedule(schedule, wanted)
+    planner = Planner(
+        container_from(config), model, init_args=init_args, built_as=built_as, attribute=attribute, on_cpu=on_cpu
+    )
+    made = planner.generate(generator, options)
+    wanted = output or Path(f"{type(planner.model).__name__}_ft_schedule.yaml")
+    schema_path = write_schema(wanted.parent) if schema else None
+    written = save_schedule(made, wanted, schema=schema_path)
     kept = "" if written == wanted else f" {wanted} holds something else, and was left as it is."
-    typer.echo(f"Wrote {written}: {len(schedule.phases)} phases.{kept}")
+    typer.echo(f"Wrote {written}: {len(made.phases)} phases.{kept}")
+    if schema and schema_path is None:
+        echo_warning(
+            f"{wanted.parent / SCHEMA_FILE} holds something else, and was left as it is: editors get no schema."
+        )
 
 
 @schedule_app.command()
 def validate(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The schedule file.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CLASS_PATH",
-            help="The model: pkg.module.Class or pkg.module:Class; by default that of --config.",
-            show_default=False,
-        ),
-    ] = None,
+    file: ScheduleFile,
+    model: ModelOption = None,
     init_args: InitArgs = None,
+    built_as: BuiltAs = None,
+    attribute: Attribute = None,
     config: ConfigFiles = None,
     on_cpu: OnCpu = False,
 ) -> None:
@@ -102,28 +109,12 @@ def validate(
 
     Example: `phasewire schedule validate my.yaml --model my_project.models.Classifier`
     """
-    from phasewire.app.plan import build_model, plan_schedule
-    from phasewire.app.schedule.files import load_schedule
+    from phasewire.app.planning.terminal import table
 
-    schedule = load_schedule(file)
-    container = container_from(config)
-    settings = container.settings()
-    build = model_builder(model, init_args, container, needed_by="schedule validate", option="--model")
-    built = build_model(build, on_meta=not on_cpu)
-
-    def planned(adapter: StrategyAdapter | None) -> Plan:
-        return plan_schedule(
-            built,
-            schedule,
-            settings.scheduler,
-            container.validator(),
-            max_epochs=settings.trainer.get("max_epochs"),
-            adapter=adapter,
-            model_views=container.model_views(),
-        )
-
-    plan = with_configured_adapter(container, planned)
-    stdout_console().print(plan.table())
+    plan = Planner(
+        container_from(config), model, init_args=init_args, built_as=built_as, attribute=attribute, on_cpu=on_cpu
+    ).plan(file)
+    show(table(plan))
     for warning in plan.warnings:
         echo_warning(warning)
     left_out = plan.total - plan.phases[-1].thawed
@@ -133,36 +124,36 @@ def validate(
     )
 
 
-def _generated(built: nn.Module, container: Wired, generator: str | None, options: str | None) -> Schedule:
-    from phasewire.app.planned_fit import PlannedFit
-    from phasewire.app.schedule_generators import ModuleNames
+@schedule_app.command()
+def schema(
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write, in place of what it holds; by default the terminal."),
+    ] = None,
+) -> None:
+    """Write the JSON Schema of schedule files, by which editors complete and check them.
 
-    settings = container.settings().scheduler
-    of_config = generator is None and settings.schedule_generator is not None
-    chosen = (settings.schedule_generator if of_config else generator) or "pairs"
-    given = mapping_from_text(options, "--options")
+    A schedule names it in its first line, relative to itself:
 
-    def generate(names: NamedParameters) -> Schedule:
-        return container.schedule_generators().generate(
-            chosen,
-            given if options is not None or not of_config else settings.schedule_generator_cfg or {},
-            built,
-            names,
-            where="scheduler.schedule_generator" if of_config else "--generator",
-            options_where="scheduler.schedule_generator_cfg" if of_config and options is None else "--options",
-        )
+    `# yaml-language-server: $schema=./phasewire-schedule.schema.json`
 
-    def made(adapter: StrategyAdapter | None) -> Schedule:
-        if adapter is None:
-            return generate(ModuleNames(built))
-        validator = container.validator()
-        fit = PlannedFit(
-            adapter,
-            built,
-            lambda schedule, named, rules: validator.validate(schedule, named, rules=rules),
-            container.model_views(),
-            settings.base_max_lr,
-        )
-        return fit.generate(generate)
+    Example: `phasewire schedule schema --out phasewire-schedule.schema.json`
+    """
+    from phasewire.adapters.errors import ConfigError
+    from phasewire.app.schedule.json_schema import schema_text
 
-    return with_configured_adapter(container, made)
+    if out is None:
+        typer.echo(schema_text(), nl=False)
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(schema_text())
+    except OSError as error:
+        raise ConfigError(
+            f"The file cannot be written: {error.strerror}.", where=f"--out {out}", remedy="Choose another place."
+        ) from error
+    typer.echo(f"Wrote {out}")
+
+
+schedule_app.command()(explain)
+schedule_app.command()(lint)

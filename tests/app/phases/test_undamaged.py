@@ -85,3 +85,10 @@ def test_what_is_no_archive_is_left_to_what_reads_it(tmp_path):
     (tmp_path / "folder").mkdir()
     for place in (tmp_path / "text", tmp_path / "folder", "memory://a.ckpt"):
         require_undamaged(place)
+
+
+def test_of_a_page_of_text_nobody_is_told_to_allow_more(tmp_path):
+    (tmp_path / "a.ckpt").write_text("<html>404</html>")
+    with pytest.raises(CheckpointError, match="The checkpoint cannot be read") as raised:
+        trainer_for(tmp_path).validate(TunedModule(), Batches(), ckpt_path=tmp_path / "a.ckpt")
+    assert "weights_only" not in str(raised.value)
