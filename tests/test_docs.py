@@ -22,8 +22,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Pages that a test of their own follows, in an environment of their own.
 FOLLOWED_ELSEWHERE = {"writing-an-adapter.md": "tests/app/starter/test_starter_project.py"}
-#: Pages whose commands are, because they need what a fit of a bridge leaves.
-COMMANDS_ELSEWHERE = dict.fromkeys(["checkpoint-names.md", "transformer-bridge.md"], "tests/test_bridge_page.py")
+#: Pages whose commands are, because they need what a fit of a bridge leaves, or a folder of a model.
+COMMANDS_ELSEWHERE = {
+    "checkpoint-names.md": "tests/test_bridge_page.py",
+    "planning.md": "tests/test_planning_pages.py",
+    "schedules.md": "tests/test_planning_pages.py",
+    "transformer-bridge.md": "tests/test_bridge_page.py",
+}
 
 
 def blocks(language):

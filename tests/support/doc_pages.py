@@ -183,7 +183,9 @@ class PageRun:
         words = shlex.split(command.text, comments=True)
         is_plain = not set(command.text) & set("|<>&;")
         if is_plain and words[0] == "phasewire":
-            finished = CliRunner().invoke(app, words[1:], env={"NO_COLOR": "1", "COLUMNS": "110"})
+            finished = CliRunner().invoke(
+                app, words[1:], env={"TTY_COMPATIBLE": "1", "NO_COLOR": "1", "COLUMNS": "110"}
+            )
             if finished.exception is not None and not isinstance(finished.exception, SystemExit):
                 raise finished.exception
             assert finished.exit_code == code, f"{command.text} left with {finished.exit_code}:\n{finished.output}"
