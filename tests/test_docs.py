@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import lightning.pytorch as lightning  # its log goes to the stderr of its first import, and a runner's is soon closed
@@ -21,8 +22,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Pages that a test of their own follows, in an environment of their own.
 FOLLOWED_ELSEWHERE = {"writing-an-adapter.md": "tests/app/starter/test_starter_project.py"}
-#: Pages whose commands are, because they need what a fit of a bridge leaves.
-COMMANDS_ELSEWHERE = dict.fromkeys(["checkpoint-names.md", "transformer-bridge.md"], "tests/test_bridge_page.py")
+#: Pages whose commands are, because they need what a fit of a bridge leaves, or a folder of a model.
+COMMANDS_ELSEWHERE = {
+    "checkpoint-names.md": "tests/test_bridge_page.py",
+    "planning.md": "tests/test_planning_pages.py",
+    "schedules.md": "tests/test_planning_pages.py",
+    "transformer-bridge.md": "tests/test_bridge_page.py",
+}
 
 
 def blocks(language):
@@ -96,7 +102,7 @@ def test_every_yaml_block_loads_as_a_schedule_or_a_configuration(text, tmp_path)
     assert container.settings()
 
 
-@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter is intended to run from within Python")
+@pytest.mark.filterwarnings("ignore")  # LightningCLI uses what its parser deprecates
 @pytest.mark.parametrize("text", blocks("yml"))
 def test_every_yml_block_configures_lightning_cli(text, folder):
     from my_project.models import Classifier, Data
@@ -135,6 +141,7 @@ def test_every_feature_of_lightning_has_a_test():
     assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py::test_\w+` \|$", row)] == []
 
 
+@cache
 def error_classes():
     """The errors of ours, by their definitions."""
     known, found = {"PhasewireError"}, {"PhasewireError": "adapters/errors.py"}
@@ -165,5 +172,6 @@ def test_troubleshooting_has_an_entry_for_each_class_of_error():
 
 def test_troubleshooting_shows_a_message_of_each_class_that_is_raised_without_more_processes():
     shown = {block.detail for block in blocks_of(ROOT / "docs" / "troubleshooting.md") if block.marker == "raises"}
-    # The base is never raised, a broken rule is shown as the command reports it, and the last needs FSDP.
-    assert set(error_classes()) - shown == {"PhasewireError", "BrokenRuleError", "FlatParametersError"}
+    # The base is never raised, two are shown as a command reports them, and the last needs FSDP.
+    others = {"PhasewireError", "BrokenRuleError", "ConfigureError", "FlatParametersError"}
+    assert set(error_classes()) - shown == others

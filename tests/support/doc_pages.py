@@ -46,6 +46,8 @@ _BLOCK = re.compile(
     r"(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
+#: What a terminal prints bold or dim with.
+_STYLE = re.compile(r"\x1b\[[\d;]*m")
 _FILE_NAME_ABOVE = re.compile(r"`([\w./]+\.(?:py|ya?ml|toml))`:\n\n\Z")
 
 
@@ -183,11 +185,13 @@ class PageRun:
         words = shlex.split(command.text, comments=True)
         is_plain = not set(command.text) & set("|<>&;")
         if is_plain and words[0] == "phasewire":
-            finished = CliRunner().invoke(app, words[1:], env={"NO_COLOR": "1", "COLUMNS": "110"})
+            finished = CliRunner().invoke(
+                app, words[1:], env={"TTY_COMPATIBLE": "1", "NO_COLOR": "1", "COLUMNS": "110"}
+            )
             if finished.exception is not None and not isinstance(finished.exception, SystemExit):
                 raise finished.exception
             assert finished.exit_code == code, f"{command.text} left with {finished.exit_code}:\n{finished.output}"
-            return finished.output if code else finished.stdout
+            return _STYLE.sub("", finished.output if code else finished.stdout)
         if is_plain and words[0] == "python" and words[1].endswith(".py"):
             with _printed_and_logged() as printed, mock.patch.object(sys, "argv", words[1:]):
                 runpy.run_path(str(self.folder / words[1]), run_name="__main__")
