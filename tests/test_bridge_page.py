@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,10 @@ import lightning.pytorch  # noqa: F401  # its log goes to the stderr of its firs
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+import pages
 from phasewire.app import FinetuningScheduler
-from phasewire.app.cli import app
 from tuning import TunedModule, fit, make_trainer
 
 HEAD_ONLY = {0: {"params": ["head.*"]}}
@@ -37,10 +36,8 @@ def names_page(repository: Path) -> str:
 @pytest.fixture(scope="module")
 def project(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("page")
-    files = re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    for name, text in files:
-        (folder / name).write_text(text)
-    assert [name for name, _ in files] == ["schedule.yaml", "bridge_model.py", "config.yaml", "llama.yaml", "gpt2.yaml"]
+    written = pages.write_files(page, folder)
+    assert written == ["schedule.yaml", "bridge_model.py", "config.yaml", "llama.yaml", "gpt2.yaml"]
     yield folder
     for module in ("bridge_model", "my_project"):
         sys.modules.pop(module, None)
@@ -48,23 +45,14 @@ def project(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 def shown(page: str) -> list[tuple[str, list[str]]]:
     """The commands of a page, and what it shows that they print."""
-    found = []
-    for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
-        for part in re.split(r"^\$ ", block.replace("\\\n", ""), flags=re.MULTILINE)[1:]:
-            command, *output = part.splitlines()
-            if command.startswith("phasewire "):
-                found.append((command, [line for line in output if line]))
-    return found
+    found = pages.commands(page.replace("\\\n", ""))
+    return [(command, output) for command, output in found if command.startswith("phasewire ")]
 
 
 def run(command: str) -> Result:
-    ran = CliRunner().invoke(app, shlex.split(command)[1:], env={"COLUMNS": "110", "NO_COLOR": "1"})
+    ran = pages.run_command(command, 132)
     assert ran.exit_code == 0, ran.output
     return ran
-
-
-def printed(ran: Result) -> list[str]:
-    return [line.rstrip() for line in ran.stdout.splitlines() if line.strip()]
 
 
 def test_the_commands_of_the_page_print_what_it_shows(
@@ -74,7 +62,7 @@ def test_the_commands_of_the_page_print_what_it_shows(
     commands = shown(page)
     assert [command.split()[1] for command, _ in commands] == ["plan", "plan", "fit", "schedule", "schedule"]
     for command, output in commands:
-        lines = printed(run(command))
+        lines = pages.printed(run(command))
         if output:
             assert lines == output
         elif " fit " in command:
@@ -105,7 +93,7 @@ def test_the_commands_of_the_page_on_names_convert_what_a_fit_wrote(
     AutoConfig.for_model(**size).save_pretrained(project / "folder")
 
     for command, output in shown(names_page):
-        assert printed(run(command)) == output
+        assert pages.printed(run(command)) == output
 
     own = torch.load("own.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, own[name]) for name, value in module.state_dict().items())
