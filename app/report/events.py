@@ -82,6 +82,7 @@ class EpochEnded(_Event):
     step: int
     phase: int
     lrs: list[float] = Field(default_factory=list)
+    lr_range: tuple[float, float] | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
 
 

@@ -88,8 +88,15 @@ def lr_lines(story: Story) -> list[Line]:
         story: The run.
 
     Returns:
-        One line for each group, named after its phase.
+        One line for each group, named after its phase; the lowest and the highest rate where there are too many.
     """
+    ranges = [(number, epoch.lr_range) for number, epoch in sorted(story.epochs.items()) if epoch.lr_range is not None]
+    if any(not story.epochs[number].lrs for number, _ in ranges):
+        epochs = [number for number, _ in ranges]
+        return [
+            Line(label, epochs, [rates[bound] for _, rates in ranges])
+            for bound, label in enumerate(("lowest of all groups", "highest of all groups"))
+        ]
     values: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for number, epoch in sorted(story.epochs.items()):
         for group, lr in enumerate(epoch.lrs):

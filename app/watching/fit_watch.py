@@ -141,7 +141,8 @@ class FitWatch:
             "epoch": epoch,
             "step": step,
             "phase": standing.depth,
-            "lrs": [group.lr for group in standing.groups],
+            "lrs": standing.rates,
+            "lr_range": standing.rate_range,
             "metrics": metrics,
         }
         self._note_checkpoints(epoch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torch.nn.parameter import UninitializedParameter
 
@@ -13,7 +13,11 @@ from phasewire.adapters.lightning_seams import unwrapped_name
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Group", "PhaseBegun", "Restored", "Standing", "Thawed", "metrics_of"]
+__all__ = ["MOST_GROUPS", "Group", "PhaseBegun", "Restored", "Standing", "Thawed", "metrics_of"]
+
+#: The rates of more groups are told by their lowest and highest: what a run writes must not grow with the square of the
+#: number of its phases.
+MOST_GROUPS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,17 @@ class Standing:
     """The groups of the optimizer."""
     ends: str
     """What ends the phase, in a few words, such as ``epoch 3 or val_loss patience 1/3``."""
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rate of each group; nothing of more groups than anybody looks at one by one."""
+        return [group.lr for group in self.groups] if len(self.groups) <= MOST_GROUPS else []
+
+    @property
+    def rate_range(self) -> tuple[float, float] | None:
+        """The lowest and the highest rate; ``None`` without groups."""
+        rates = [group.lr for group in self.groups]
+        return (min(rates), max(rates)) if rates else None
 
     @property
     def share(self) -> float:
@@ -143,5 +158,12 @@ def metrics_of(standing: Standing) -> Mapping[str, float]:
         "phasewire/phases_to_come": standing.final_depth - standing.depth,
         "phasewire/trained_parameters": standing.trained,
         "phasewire/trained_share": standing.share,
-        **{f"phasewire/lr/group{number}": group.lr for number, group in enumerate(standing.groups)},
+        **_rates(standing),
     }
+
+
+def _rates(standing: Standing) -> dict[str, float]:
+    if standing.rates or standing.rate_range is None:
+        return {f"phasewire/lr/group{number}": rate for number, rate in enumerate(standing.rates)}
+    lowest, highest = standing.rate_range
+    return {"phasewire/lr/lowest": lowest, "phasewire/lr/highest": highest}

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from phasewire.app.watching.standing import Group, Standing, metrics_of
 from tuning import Batches, TunedModule
 from watched import events_in
 
@@ -57,6 +58,16 @@ def test_a_logger_is_told_once_an_epoch(train):
     assert [metrics["epoch"] for _, metrics in told] == [0, 1, 2, 3, 4, 5]
     assert told[0][1].keys() == KEYS | {"epoch"}
     assert told[-1][1]["phasewire/lr/group2"] == 0.03
+
+
+@pytest.mark.parametrize(("count", "told"), [(64, 64), (65, 2), (5000, 2)])
+def test_of_very_many_groups_the_lowest_and_the_highest_rate_are_told(count, told):
+    groups = tuple(Group(number / 8, number) for number in range(1, count + 1))
+
+    rates = {name: rate for name, rate in metrics_of(Standing(1, 2, 3, 4, groups, "")).items() if "/lr/" in name}
+
+    assert len(rates) == told
+    assert (min(rates.values()), max(rates.values())) == (1 / 8, count / 8)
 
 
 def test_what_is_done_does_not_grow_with_the_number_of_steps(tmp_path):
