@@ -6,7 +6,7 @@ import pytest
 
 from phasewire.adapters import ConfigError
 from phasewire.app.report.metric_files import read_metric_files
-from phasewire.app.report.panels import Line, metric_panels, thinned
+from phasewire.app.report.panels import Line, lr_lines, metric_panels, thinned
 from phasewire.app.report.story import find_record, read_story
 from recorded import Recording
 
@@ -207,3 +207,18 @@ def test_thinning_keeps_what_stands_out():
     assert len(line.x) <= 400
     assert (max(line.y), min(line.y)) == (99.0, -99.0)
     assert list(line.x) == sorted(line.x)
+
+
+def test_of_very_many_groups_the_lowest_and_the_highest_rate_are_plotted(tmp_path):
+    recording = Recording(tmp_path)
+    recording.fit_began()
+    recording.phase_began(0, 0)
+    for epoch in (0, 1):
+        recording.write(
+            "epoch_ended", epoch=epoch, step=epoch, phase=0, lrs=[], lr_range=[0.1, 0.5 + epoch], metrics={}
+        )
+
+    lowest, highest = lr_lines(read_story(recording.path))
+
+    assert (lowest.x, lowest.y) == ([0, 1], [0.1, 0.1])
+    assert (highest.x, highest.y) == ([0, 1], [0.5, 1.5])
