@@ -20,6 +20,7 @@ from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases
 from phasewire.app.phases.phase_criteria import PhaseCriteria, looks_at_epoch_end
 from phasewire.app.phases.runner import PhaseRunner
+from phasewire.app.phases.saved_state import SavedState
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
     log_folder,
@@ -74,6 +75,7 @@ class FitSession:
     ) -> None:
         self.plain_schedule: PlainSchedule = {}
         self.kept_files = KeptFiles()
+        self.saved_state = SavedState()
         self._trainer = trainer
         self._adapter = adapter
         self._settings = settings
@@ -127,6 +129,7 @@ class FitSession:
         )
         self._companions.begin_run(phases, self._trainer, self._trainer.lightning_module)
         self.kept_files.begin(self._trainer, self._companions.checkpoint)
+        self.saved_state.begin(self._trainer, self._companions.checkpoint if self._settings.restore_best else None)
 
     def set_up_strategy(self, trainer: pl.Trainer, set_up: Callable[[pl.Trainer], None]) -> None:
         """Prepare the phases, now that the module is complete, and let the strategy set up after that.
@@ -192,7 +195,14 @@ class FitSession:
         if self._companions is None:
             raise ConfigError("The Trainer was not set up for a fit.", remedy="Call trainer.fit.")
         self._runner = PhaseRunner(
-            trainer, module, self._adapter, schedule, self._settings, self._companions, self._criteria
+            trainer,
+            module,
+            self._adapter,
+            schedule,
+            self._settings,
+            self._companions,
+            self._criteria,
+            saved_state=self.saved_state,
         )
         if not is_dry_run(trainer):
             self._runner.extend_max_epochs()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from phasewire.app.phases.companions import Companions
     from phasewire.app.phases.phase_criteria import PhaseCriteria
+    from phasewire.app.phases.saved_state import SavedState
     from phasewire.app.phases.thaw import BatchNorm
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
@@ -49,6 +50,7 @@ class PhaseRunner:
         settings: The settings of the scheduler.
         companions: The callbacks the run works with.
         criteria: Decide that a phase is over.
+        saved_state: Tells that there is nothing to restore.
 
     Attributes:
         schedule: The resolved schedule.
@@ -64,6 +66,8 @@ class PhaseRunner:
         settings: SchedulerSettings,
         companions: Companions,
         criteria: PhaseCriteria,
+        *,
+        saved_state: SavedState,
     ) -> None:
         self.schedule = schedule
         self.has_ended_training = False
@@ -73,6 +77,7 @@ class PhaseRunner:
         self._settings = settings
         self._companions = companions
         self._criteria = criteria
+        self._saved_state = saved_state
         self._ended_by: list[str] = []
         self._support = support_for(trainer.strategy)
         # Once: a schedule of 50,000 phases takes a second.
@@ -370,7 +375,8 @@ class PhaseRunner:
             return
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
-        restore_best(self._trainer, self._adapter, path, optimization)
+        is_current = self._saved_state.is_current(path)
+        restore_best(self._trainer, self._adapter, path, optimization, is_current=is_current)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
         adapter, tracks_when_frozen = self._adapter, self._settings.frozen_bn_track_running_stats

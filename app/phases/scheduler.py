@@ -22,6 +22,7 @@ from phasewire.app.phases.companions import refuse_a_second
 from phasewire.app.phases.fit_session import FitSession, PlainSchedule
 from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.other_callbacks import refuse_conflicting
+from phasewire.app.phases.saved_state import SavedState
 from phasewire.app.phases.schedule_source import log_folder
 from phasewire.app.phases.thaw import freeze
 from phasewire.app.phases.translated_strategy import checkpoint_adapter, translate_checkpoints_of
@@ -339,6 +340,7 @@ class FinetuningScheduler(Callback):
             self._translator,
             set_up_fit=self._session().set_up_strategy if fitting else None,
             kept_files=self._session().kept_files if fitting else KeptFiles(),
+            saved_state=self._session().saved_state if fitting else SavedState(),
         )
         if fitting:
             self._session().find_companions(self)

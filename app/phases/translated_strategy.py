@@ -16,7 +16,7 @@ from phasewire.adapters.lightning_seams import saves_model_parallel_shards
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
-from phasewire.app.phases.mapped_checkpoint import can_be_mapped, read_mapped
+from phasewire.app.phases.mapped_checkpoint import can_be_mapped, loading_into_memory, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 from phasewire.app.strategy_seam import StrategySeam
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from phasewire.app.checkpoint import CheckpointTranslator
     from phasewire.app.phases.kept_files import KeptFiles
     from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
+    from phasewire.app.phases.saved_state import SavedState
 
 __all__ = ["checkpoint_adapter", "translate_checkpoints_of"]
 
@@ -41,6 +42,7 @@ def translate_checkpoints_of(
     *,
     set_up_fit: Callable[[pl.Trainer, Callable[[pl.Trainer], None]], None] | None,
     kept_files: KeptFiles,
+    saved_state: SavedState,
 ) -> StrategySeam:
     """Shadow the strategy's checkpoint methods, and its ``setup``, until it is torn down.
 
@@ -51,6 +53,7 @@ def translate_checkpoints_of(
         set_up_fit: For a fit, called when the module is complete, with the Trainer and the strategy's own ``setup``,
             which it must call; ``None`` at other stages, where a checkpoint is only read for its weights.
         kept_files: Decides when a file is removed.
+        saved_state: Is told what is saved.
 
     Returns:
         The seam, with the strategy's own methods.
@@ -98,6 +101,7 @@ def translate_checkpoints_of(
         saved_at_step[os.fspath(filepath)] = checkpoint.get("global_step")
         with saving_atomically(strategy):
             seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
+        saved_state.note_saved(filepath, checkpoint)
         kept_files.note_saved(filepath, seam.remove_checkpoint)
 
     def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:
@@ -112,7 +116,7 @@ def translate_checkpoints_of(
             "save_checkpoint": save_checkpoint,
             "remove_checkpoint": remove_checkpoint,
             "lightning_module_state_dict": lambda: translator.collect(writing_adapter()),
-            **_optimizer_methods(adapter),
+            **_optimizer_methods(adapter, strategy),
         },
         parallel,
     )
@@ -171,9 +175,12 @@ def _read(
     return read
 
 
-def _optimizer_methods(adapter: StrategyAdapter) -> dict[str, Callable[..., Any]]:
+def _optimizer_methods(adapter: StrategyAdapter, strategy: Strategy) -> dict[str, Callable[..., Any]]:
     if not isinstance(adapter, ShardedCheckpoints):
-        return {}
+        load = strategy.load_optimizer_state_dict
+        return {
+            "load_optimizer_state_dict": lambda checkpoint: loading_into_memory(strategy.optimizers, load, checkpoint)
+        }
 
     def load_optimizer_state_dict(checkpoint: dict[str, Any]) -> None:
         adapter.load_optimizer_states(checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"])
