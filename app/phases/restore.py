@@ -88,6 +88,7 @@ def _is_looked_at(trainer: pl.Trainer, adapter: StrategyAdapter) -> bool:
     return (
         is_overridden("on_load_checkpoint", module)
         or is_overridden("load_state_dict", module)
+        or is_overridden("state_dict", module)  # what is left out there may be refused when it is loaded
         or is_overridden("on_load_checkpoint", precision, Precision)
         or any(is_defined_elsewhere(getattr(adapter, hook)) for hook in hooks)
         or any(isinstance(callback, WeightAveraging) for callback in callbacks_of(trainer))

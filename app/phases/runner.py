@@ -19,7 +19,7 @@ from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
-from phasewire.app.phases.rollback import ThawedState, runs_code_of_others
+from phasewire.app.phases.rollback import ThawedState, is_defined_elsewhere, runs_code_of_others
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
@@ -375,7 +375,9 @@ class PhaseRunner:
             return
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
-        is_current = self._saved_state.is_current(path)
+        # What another package collects is not asked for once more: the hook is called when a checkpoint is saved.
+        collects_as_we_do = not is_defined_elsewhere(self._adapter.lightning_module_state_dict)
+        is_current = collects_as_we_do and self._saved_state.is_current(path)
         restore_best(self._trainer, self._adapter, path, optimization, is_current=is_current)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:

@@ -310,10 +310,8 @@ class FinetuningScheduler(Callback):
 
     # -- Lightning's hooks ---------------------------------------------------------------------------------------
 
-    @property
-    def state_key(self) -> str:
-        """The key of this callback's state in a checkpoint."""
-        return SCHEDULER_STATE_KEY
+    #: The key of this callback's state in a checkpoint. Lightning asks for it at every hook, so it is no property.
+    state_key: str = SCHEDULER_STATE_KEY
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Connect the adapter and put the translator into the strategy's path, at every stage.
