@@ -36,8 +36,8 @@ test: $(VENV)/installed-test ## run all tests, lint and type checks among them
 parity: $(VENV)/installed-test ## train N random cases with finetuning-scheduler and with Phasewire, and compare: make parity N=5000
 	OMP_NUM_THREADS=1 PYTHONPATH=tests/support $(VENV)/bin/python tests/parity/compare.py $(N) --first $(FIRST)
 
-bench: $(VENV)/installed-test ## measure beside finetuning-scheduler: plug-ins, schedules, set-up, transitions
-	for script in discovery schedules setup_of_fit transition; do OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/$$script.py; done
+bench: $(VENV)/installed-test ## measure beside finetuning-scheduler, and write benchmarks/RESULTS.md
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/all.py
 
 lint: $(VENV)/installed-test ## check style, docstrings and types
 	$(MAKE) --no-print-directory style types
