@@ -84,6 +84,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     phases = {at: {"params": [rf"layers\.{2 - at}\..*"], "max_transition_epoch": at + 1} for at in range(3)}
+    del phases[2]["max_transition_epoch"]  # no phase follows it
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             accelerator="cpu",
@@ -112,12 +113,8 @@ def main() -> None:
     table = Table("hook of Phasewire", "calls", "ms", "part of the run", title=f"A fit of {whole / 1e6:.2f} s")
     for key, count, microseconds in sorted(ours, key=lambda hook: -hook[2]):
         callback, _, hook = key.rpartition(".")
-        table.add_row(
-            f"{callback.partition('{')[0]}.{hook}",
-            f"{count}",
-            f"{microseconds / 1000:.2f}",
-            f"{microseconds / whole:.2%}",
-        )
+        name = f"{callback.partition('{')[0]}.{hook}"
+        table.add_row(name, f"{count}", f"{microseconds / 1000:.2f}", f"{microseconds / whole:.2%}")
     everything = sum(microseconds for _, _, microseconds in ours)
     table.add_row("all of them", "", f"{everything / 1000:.2f}", f"{everything / whole:.2%}")
     Console(width=100).print(table)

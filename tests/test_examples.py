@@ -42,12 +42,12 @@ def test_the_profile_tells_what_the_hooks_of_a_run_take(examples: Path, empty_di
         timeout=120,
         check=True,
     )
-    rows = re.findall(r"│ (\S+)\.(on_\w+) +│ +(\d+) │", finished.stdout)
+    rows = re.findall(r"│ (\S+)\.(on_\w+) +│ +(\d+) +│", finished.stdout)
     calls = {(callback, hook): int(count) for callback, hook, count in rows}
     assert calls["phasewire.FinetuningScheduler", "on_train_epoch_start"] == 3
     assert calls["phasewire.FinetuningScheduler", "on_train_batch_start"] == 6
     assert calls["FTSCheckpoint", "on_train_batch_end"] == 6
-    assert re.search(r"│ all of them +│ +│ +\d+\.\d+ │ +\d+\.\d+% │", finished.stdout)
+    assert re.search(r"│ all of them +│ +│ +\d+\.\d+ +│ +\d+\.\d+% +│", finished.stdout)
     assert (empty_dir / "trace.json").is_file()
 
 
