@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test parity bench lint style format types clean
+.PHONY: help run test parity bench soak reliability fuzz audit test-oldest lint style format types docs site clean
 
 VENV ?= .venv
 # The folder of the tools: the tests call the targets below with the one they run in.
@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL = $(VENV)/bin/python -m pip install --constraint constraints.txt
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed-demo ## run the main job: transfer learning on handwritten digits, three ways
 	$(VENV)/bin/phasewire demo $(DEMO_ARGS)
@@ -36,8 +36,36 @@ test: $(VENV)/installed-test ## run all tests, lint and type checks among them
 parity: $(VENV)/installed-test ## train N random cases with finetuning-scheduler and with Phasewire, and compare: make parity N=5000
 	OMP_NUM_THREADS=1 PYTHONPATH=tests/support $(VENV)/bin/python tests/parity/compare.py $(N) --first $(FIRST)
 
+# In seconds, for all targets of the fuzzer together.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/installed-test ## fuzz the readers of YAML, references, patterns and files: make fuzz FUZZ_SECONDS=60
+	$(INSTALL) --quiet --editable '.[fuzz]'
+	OMP_NUM_THREADS=1 PYTHONPATH=tests/support $(VENV)/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+audit: ## look the tested versions up in the advisories, where the index serves them
+	"$(PYTHON)" -m venv .cache/audit
+	.cache/audit/bin/python -m pip install --quiet pip-audit
+	.cache/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+OLDEST := .cache/oldest
+# What touches every dependency, and trains no longer than a minute.
+OLDEST_TESTS ?= tests/adapters/test_name_patterns.py tests/app/test_config_file.py tests/app/test_settings.py \
+    tests/app/test_cli.py tests/app/test_convert.py tests/app/phases/test_resume.py tests/containers tests/security
+test-oldest: ## run a part of the tests with the oldest versions that pyproject.toml allows; torch stays
+	"$(PYTHON)" -m venv $(OLDEST)
+	$(OLDEST)/bin/python tests/oldest_versions.py > $(OLDEST)/constraints.txt
+	grep '^torch==' constraints.txt >> $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 0 $(OLDEST_TESTS)
+
 bench: $(VENV)/installed-test ## measure beside finetuning-scheduler, and write benchmarks/RESULTS.md
 	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/all.py
+
+soak: $(VENV)/installed-test ## 10,000 transitions and 1,000 fits in one process: what stays behind
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/soak.py
+
+reliability: $(VENV)/installed-test ## write the table of injected faults into docs/reliability.md
+	$(VENV)/bin/python tests/support/fault_page.py
 
 lint: $(VENV)/installed-test ## check style, docstrings and types
 	$(MAKE) --no-print-directory style types
@@ -51,6 +79,16 @@ types:
 	rm -rf build
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy --cache-dir .cache/types -p phasewire.app -p phasewire.containers -p phasewire.adapters
+
+docs: $(VENV)/installed-docs ## build the documentation site into build/site
+	$(MAKE) --no-print-directory site
+
+# From an ordinary install, in which the folders are called what they are imported as.
+site:
+	rm -rf build/docs-source build/lib build/bdist.*
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/docs-source .
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html, or with a working search: python3 -m http.server --directory build/site"
 
 format: $(VENV)/installed-test ## format the code, mend what ruff can mend, copy config.yaml into the package
 	$(BIN)/ruff check --fix .
@@ -73,6 +111,10 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt | $(VENV)/created
 	$(INSTALL) --editable '.[demo]'
 	touch $@
 
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/created
+	$(INSTALL) --editable '.[docs]' setuptools
+	touch $@
+
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/created
 	$(INSTALL) --editable '.[test]'
-	touch $(VENV)/installed-demo $@
+	touch $(VENV)/installed-demo $(VENV)/installed-docs $@

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from phasewire.adapters.fsdp import FSDPStrategyAdapter
     from phasewire.adapters.model_parallel import ModelParallelStrategyAdapter
     from phasewire.adapters.renaming import MappedNaming, Naming, Renaming
-    from phasewire.adapters.tensor_layout import Piece
+    from phasewire.adapters.tensor_pieces import Piece
     from phasewire.adapters.tl_names import TLNamesModelView
     from phasewire.adapters.transformer_bridge import TransformerBridgeStrategyAdapter
     from phasewire.adapters.transitions import CRITERION_API_VERSION, PhaseProgress, TransitionCriterion
@@ -67,7 +67,7 @@ _ELSEWHERE: Final = {
     "ModelView": "phasewire.adapters.views",
     "Naming": "phasewire.adapters.renaming",
     "PhaseProgress": "phasewire.adapters.transitions",
-    "Piece": "phasewire.adapters.tensor_layout",
+    "Piece": "phasewire.adapters.tensor_pieces",
     "Renaming": "phasewire.adapters.renaming",
     "StrategyAdapter": "phasewire.adapters.base",
     "TLNamesModelView": "phasewire.adapters.tl_names",

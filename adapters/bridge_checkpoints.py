@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from phasewire.adapters.bridge_names import bridge_names, find_bridge
+from phasewire.adapters.bridge_names import bridge_names
+from phasewire.adapters.bridge_search import find_bridge
 from phasewire.adapters.errors import AdapterError, CheckpointError
 from phasewire.adapters.renaming import MappedNaming
-from phasewire.adapters.tensor_layout import Layout, Piece, Zeros
+from phasewire.adapters.tensor_layout import Layout
+from phasewire.adapters.tensor_pieces import Piece, Zeros
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from phasewire.adapters.bridge_names import Bridge, BridgeNames
+    from phasewire.adapters.bridge_names import BridgeNames
+    from phasewire.adapters.bridge_search import Bridge
     from phasewire.adapters.bridge_sources import HFSource
 
 __all__ = ["HF_NAMES", "TL_NAMES", "BridgeNamings", "hf_layout", "tl_layout"]
@@ -39,7 +42,7 @@ class BridgeNamings:
 
         Args:
             module: The module, which may not be complete yet.
-            attribute: Where the bridge is, as for :func:`~phasewire.adapters.bridge_names.find_bridge`.
+            attribute: Where the bridge is, as for :func:`~phasewire.adapters.bridge_search.find_bridge`.
             wanted: The names that checkpoints are to have. What is wrong with these is an error; others are left out
                 where they cannot be found.
 

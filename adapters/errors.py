@@ -39,7 +39,7 @@ def did_you_mean(given: str, choices: Iterable[str]) -> str:
         A sentence such as ``"Did you mean 'max_depth'?"``, or an empty string when nothing is near.
     """
     by_folded_name: dict[str, list[str]] = {}
-    for choice in choices:
+    for choice in map(str, choices):  # the keys of a file may be anything
         by_folded_name.setdefault(choice.lower(), []).append(choice)
     near = difflib.get_close_matches(given.lower(), by_folded_name, n=_MOST_SUGGESTIONS)
     if not near:

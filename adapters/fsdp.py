@@ -24,6 +24,7 @@ from phasewire.adapters.fsdp_units import (
     planned_units,
     report,
 )
+from phasewire.adapters.shadows import at_teardown
 
 if TYPE_CHECKING:
     from torch.nn import Module, Parameter
@@ -262,6 +263,7 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
         self._check_plan(apart, ignored, self._phases())
         if chosen:
             options["auto_wrap_policy"] = ScheduledPolicy(module, chosen, policy)
+            at_teardown(self._fsdp, self._put_policy_back)  # where the module is never wrapped
 
     def _check_plan(self, apart: set[str], ignored: Sequence[Parameter], phase_of: Mapping[str, Phase]) -> None:
         module = self.pl_module
@@ -326,7 +328,6 @@ class FSDPStrategyAdapter(FSDPCheckpoints, StrategyAdapter):
             self._now = known
 
     def _put_policy_back(self) -> None:
-        # After a fit that failed it is that of another adapter.
         policy = self._fsdp.kwargs.get("auto_wrap_policy")
         if isinstance(policy, ScheduledPolicy):
             del self._fsdp.kwargs["auto_wrap_policy"]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.optimizer import load_sharded_optimizer_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.fsdp import (
@@ -22,6 +21,7 @@ from torch.distributed.fsdp import (
 
 from phasewire.adapters import lightning_seams as seams
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.shard_reader import ShardReader, reading_shards
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class FSDPCheckpoints(ShardedCheckpoints):
 
     _fsdp: FSDPStrategy
     _shards: Path | None = None
+    _unsafe = False
 
     @property
     def saves_shards(self) -> bool:
@@ -58,6 +59,7 @@ class FSDPCheckpoints(ShardedCheckpoints):
             CheckpointError: There is no checkpoint.
         """
         path = Path(self._fsdp.broadcast(path))
+        self._unsafe = weights_only is False
         metadata = path / seams.SHARDS_METADATA
         self._shards = path if metadata.is_file() else None
         if self._shards is None and not path.is_file():
@@ -66,11 +68,9 @@ class FSDPCheckpoints(ShardedCheckpoints):
                 where=str(path),
                 remedy=f"Give a file, or a folder of shards, which holds {seams.SHARDS_METADATA}.",
             )
-        # Lightning reads full files under FSDP without restricting what may be in them.
-        restricted = weights_only if self._shards or weights_only is not None else False
         source = path if self._shards is None else metadata
         checkpoint: dict[str, Any] = torch.load(
-            source, map_location="cpu", mmap=self._shards is None, weights_only=restricted
+            source, map_location="cpu", mmap=self._shards is None, weights_only=weights_only
         )
         return checkpoint
 
@@ -88,7 +88,8 @@ class FSDPCheckpoints(ShardedCheckpoints):
             return
         with self._sharded():
             state = {"model": model.state_dict()}
-            load(state, checkpoint_id=self._shards)
+            with reading_shards(self._shards):
+                load(state, storage_reader=ShardReader(self._shards, unsafe=self._unsafe))
             model.load_state_dict(state["model"], strict=strict)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
@@ -122,11 +123,12 @@ class FSDPCheckpoints(ShardedCheckpoints):
         if self._shards is not None:
             with self._sharded():
                 key = "optimizer_0"
-                state = load_sharded_optimizer_state_dict(
-                    model_state_dict=self._wrapped.state_dict(),
-                    optimizer_key=key,
-                    storage_reader=FileSystemReader(self._shards),
-                )[key]
+                with reading_shards(self._shards):
+                    state = load_sharded_optimizer_state_dict(
+                        model_state_dict=self._wrapped.state_dict(),
+                        optimizer_key=key,
+                        storage_reader=ShardReader(self._shards, unsafe=self._unsafe),
+                    )[key]
                 self._load_into(optimizer, state)
             return
         states = checkpoint.get("optimizer_states")

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, Offlo
 
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.name_patterns import name_pattern
 
 if TYPE_CHECKING:
     from torch import nn
@@ -299,16 +300,11 @@ def matched(pattern: str, names: Collection[str], *, what: str, where: str) -> l
         The names, at least one, in their order.
 
     Raises:
-        AdapterError: It is no regular expression, or takes nothing.
+        AdapterError: It is no regular expression, takes too long, or takes nothing.
     """
     if pattern in names:
         return [pattern]
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise AdapterError(
-            f"{pattern!r} is no regular expression: {error}.", where=where, remedy="Correct it, or give a full name."
-        ) from error
+    expression = name_pattern(pattern, error=AdapterError, where=lambda: where)
     taken = [name for name in names if expression.match(name)]
     if not taken:
         given = re.sub(r"[\\^$*+?()\[\]{}|]", "", pattern)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.nn import Module, Parameter
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.fsdp_units import has_no_forward
 from phasewire.adapters.lightning_seams import name_before_wrapping
+from phasewire.adapters.name_patterns import NamePattern, name_pattern
 
 __all__ = ["ScheduledPolicy", "checked_overrides", "ignored_by", "matched"]
 
@@ -39,14 +39,7 @@ def checked_overrides(given: Sequence[str] | None) -> tuple[str, ...]:
             f"{given!r} is no list of names of modules.", where=_OVERRIDES, remedy="Write a list of text."
         )
     for each in value:
-        try:
-            re.compile(each)
-        except re.error as error:
-            raise AdapterError(
-                f"{each!r} is neither the name of a module nor a regular expression ({error}).",
-                where=_OVERRIDES,
-                remedy="Correct it.",
-            ) from error
+        _compiled(each)
     return tuple(value)
 
 
@@ -63,7 +56,7 @@ def matched(overrides: Sequence[str], module: Module) -> Iterator[str]:
         The names of the parts.
 
     Raises:
-        AdapterError: One means nothing that can be wrapped.
+        AdapterError: One means nothing that can be wrapped, or takes too long to match.
     """
     # What is wrapped by activation checkpointing has its name twice; the outer part is the one that is called.
     actual: dict[str, str] = {}
@@ -71,7 +64,7 @@ def matched(overrides: Sequence[str], module: Module) -> Iterator[str]:
         actual.setdefault(name_before_wrapping(name), name)
     parts = {known: module.get_submodule(name) for known, name in actual.items() if known}
     for override in overrides:
-        names = [override] if override in parts else [name for name in parts if re.fullmatch(override, name)]
+        names = [override] if override in parts else list(filter(_compiled(override).fullmatch, parts))
         if not names:
             raise AdapterError(
                 f"{override!r} names no module. {did_you_mean(override, parts)}".rstrip(),
@@ -87,6 +80,10 @@ def matched(overrides: Sequence[str], module: Module) -> Iterator[str]:
                 remedy=f"Name what is in it, such as '{names[0]}.[0-9]+'.",
             )
         yield from (actual[name] for name in called)
+
+
+def _compiled(override: str) -> NamePattern:
+    return name_pattern(override, error=AdapterError, where=lambda: _OVERRIDES)
 
 
 # Any, here and below: the options of FullyShardedDataParallel have many types.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHARDS_METADATA",
+    "SHARD_INDEX",
+    "SHARD_INDEX_CLASSES",
     "auto_wrapped",
     "checkpointing_in_place",
     "checkpointing_wrapper",
@@ -290,3 +292,32 @@ def saves_model_parallel_shards(strategy: Strategy) -> bool:
         Whether it does.
     """
     return isinstance(strategy, ModelParallelStrategy) and strategy._save_distributed_checkpoint
+
+
+# -- torch's distributed checkpoints ---------------------------------------------------------------------------------
+
+#: The file that tells which tensor is in which shard: ``torch.distributed.checkpoint.filesystem._metadata_fn``.
+SHARD_INDEX: Final = ".metadata"
+
+_INDEX: Final = "torch.distributed.checkpoint.metadata"
+#: What torch pickles into it, beside the types of tensors: ``_StorageInfo``, ``_MEM_FORMAT_ENCODING`` and
+#: ``torch.serialization._get_layout`` have no public names.
+SHARD_INDEX_CLASSES: Final = frozenset(
+    {
+        (_INDEX, "BytesStorageMetadata"),
+        (_INDEX, "ChunkStorageMetadata"),
+        (_INDEX, "Metadata"),
+        (_INDEX, "MetadataIndex"),
+        (_INDEX, "StorageMeta"),
+        (_INDEX, "TensorProperties"),
+        (_INDEX, "TensorStorageMetadata"),
+        (_INDEX, "_MEM_FORMAT_ENCODING"),
+        ("pathlib", "PosixPath"),
+        ("pathlib", "WindowsPath"),
+        ("pathlib._local", "PosixPath"),
+        ("pathlib._local", "WindowsPath"),
+        ("torch", "Size"),
+        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+        ("torch.serialization", "_get_layout"),
+    }
+)

@@ -14,6 +14,7 @@ from phasewire.adapters.errors import AdapterError
 from phasewire.adapters.fsdp_plan import ShardingPlan
 from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.parallel_checks import require_trainable_phases
+from phasewire.adapters.shadows import shadow
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -158,22 +159,4 @@ def _after_configure_model(module: LightningModule, strategy: Strategy, act: Cal
             take_off()
         tear_down()
 
-    shadows = [_shadow(module, "configure_model", configured), _shadow(strategy, "teardown", torn_down)]
-
-
-def _shadow(owner: object, name: str, replacement: Callable[[], None]) -> Callable[[], None]:
-    """Put a function over a method of one object.
-
-    Returns:
-        Takes it off again, unless another tool has put something over it since, which is that tool's to take off.
-    """
-    attributes = vars(owner)
-    before = {name: attributes[name]} if name in attributes else {}
-    attributes[name] = replacement
-
-    def take_off() -> None:
-        if attributes.get(name) is replacement:
-            del attributes[name]
-            attributes.update(before)
-
-    return take_off
+    shadows = [shadow(module, "configure_model", configured), shadow(strategy, "teardown", torn_down)]

@@ -16,6 +16,9 @@ __all__ = ["LOGGER_NAME", "debug", "info"]
 #: The name of Phasewire's logger.
 LOGGER_NAME: Final = "lightning.pytorch.phasewire"
 
+#: How far up the caller is that a log record names: above the function here, and Lightning's wrapper of it.
+_CALLER: Final = 3
+
 
 @rank_zero_only
 def info(message: str) -> None:
@@ -24,7 +27,7 @@ def info(message: str) -> None:
     Args:
         message: One or more whole sentences.
     """
-    logging.getLogger(LOGGER_NAME).info(message)
+    logging.getLogger(LOGGER_NAME).info(message, stacklevel=_CALLER)
 
 
 @rank_zero_only
@@ -34,4 +37,4 @@ def debug(message: str) -> None:
     Args:
         message: One or more whole sentences.
     """
-    logging.getLogger(LOGGER_NAME).debug(message)
+    logging.getLogger(LOGGER_NAME).debug(message, stacklevel=_CALLER)

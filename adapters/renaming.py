@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from phasewire.adapters.errors import CheckpointError
-from phasewire.adapters.tensor_layout import Layout, Piece
+from phasewire.adapters.tensor_layout import Layout
+from phasewire.adapters.tensor_pieces import Piece
 
 __all__ = ["OWN_NAMES", "MappedNaming", "Naming", "Renaming"]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.bridge_names import BridgeNames, bridge_names, find_bridge
+from phasewire.adapters.bridge_names import BridgeNames, bridge_names
+from phasewire.adapters.bridge_search import find_bridge
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.name_rules import NameRules
 from phasewire.adapters.views import ModelView

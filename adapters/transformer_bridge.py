@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from phasewire.adapters import rank_zero
 from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.bridge_checkpoints import BridgeNamings
-from phasewire.adapters.bridge_names import bridge_on, find_bridge, joint_projections
+from phasewire.adapters.bridge_names import joint_projections
+from phasewire.adapters.bridge_search import bridge_on, find_bridge
 from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.tl_names import TLNamesModelView
 from phasewire.adapters.views import CanonicalModelView, ModelView

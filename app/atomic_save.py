@@ -21,7 +21,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
-__all__ = ["AtomicCheckpointIO", "draft_of", "is_local", "replace_link", "saving_atomically"]
+__all__ = ["AtomicCheckpointIO", "claim_path", "draft_of", "is_local", "replace_link", "saving_atomically"]
 
 _DRAFT_SUFFIX: Final = ".phasewire-draft"
 
@@ -116,10 +116,9 @@ def draft_of(target: Path) -> Iterator[BufferedWriter]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
-    path = _draft_path(target)
+    file, path = _new_draft(target)
     try:
-        with path.open("xb") as file:
-            _hold(file)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -131,6 +130,29 @@ def draft_of(target: Path) -> Iterator[BufferedWriter]:
         path.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _new_draft(target: Path) -> tuple[BufferedWriter, Path]:
+    """Open a draft and hold it; another process may take it for left over until it is held."""
+    while True:
+        path = _draft_path(target)
+        file = path.open("xb")
+        _hold(file)
+        if path.exists():
+            return file, path
+        file.close()
+
+
+def claim_path(target: Path) -> Path:
+    """Give the file that a process locks to claim a name; if it is left over, the next save of the name removes it.
+
+    Args:
+        target: The file that will be saved.
+
+    Returns:
+        A hidden name beside it.
+    """
+    return target.with_name(f"{_draft_prefix(target)}claim{_DRAFT_SUFFIX}")
 
 
 def _draft_path(target: Path) -> Path:
@@ -146,8 +168,8 @@ def _remove_leftovers(target: Path) -> None:
     """Remove what a process that was killed while it saved this file has left."""
     prefix = _draft_prefix(target)
     for path in target.parent.iterdir():
-        if path.name.startswith(prefix) and path.name.endswith(_DRAFT_SUFFIX) and _is_abandoned(path):
-            path.unlink(missing_ok=True)
+        if path.name.startswith(prefix) and path.name.endswith(_DRAFT_SUFFIX):
+            _remove_if_abandoned(path)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -165,25 +187,23 @@ if sys.platform == "win32":
     def _hold(file: IO[bytes]) -> None:
         """Do nothing: an open file cannot be removed."""
 
-    def _is_abandoned(path: Path) -> bool:
-        try:
+    def _remove_if_abandoned(path: Path) -> None:
+        with suppress(OSError):  # it is open
             path.unlink()
-        except OSError:
-            return False
-        return True
 
 else:
     import fcntl
 
     def _hold(file: IO[bytes]) -> None:
-        """Let other processes know that the file is being written, as long as this one lives."""
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        """Let other processes know that the file is being written, as long as this one lives.
 
-    def _is_abandoned(path: Path) -> bool:
-        try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False  # it is being written, or was just removed, or nobody can tell
-        return True
+        One that just looks whether it is left over holds it for a moment, and removes it before it lets go.
+        """
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+    def _remove_if_abandoned(path: Path) -> None:
+        # An error says that it is being written, or was just removed, or that nobody can tell.
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()  # while it is held: its writer may be about to hold it

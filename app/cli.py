@@ -15,6 +15,7 @@ from phasewire.app.commands.config import config_app
 from phasewire.app.commands.demo import demo
 from phasewire.app.commands.fit import fit
 from phasewire.app.commands.plan import plan
+from phasewire.app.commands.report import report
 from phasewire.app.commands.reporting import ErrorReportingGroup
 from phasewire.app.commands.schedule import schedule_app
 from phasewire.app.commands.wiring import working_directory_importable
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(fit)
 app.command()(demo)
 app.command()(plan)
+app.command()(report)
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(checkpoint_app, name="checkpoint")

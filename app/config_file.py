@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from phasewire.adapters.errors import ConfigError, PhasewireError, did_you_mean
+from phasewire.app.given_path import given_path
 from phasewire.app.new_file import write_new_text
 from phasewire.app.yaml_problems import explain
 from phasewire.app.yaml_tree import (
@@ -170,7 +171,7 @@ def load_yaml(
     Raises:
         PhasewireError: The file is missing, cannot be read or is not UTF-8; or as :func:`parse_yaml` raises.
     """
-    file = Path(path).expanduser()
+    file = given_path(path, error=error)
     try:
         content = file.read_bytes()
     except OSError as cause:

@@ -16,12 +16,12 @@ from torch import Tensor
 from phasewire.adapters.checkpoint_names import RECORD_KEY, naming_of_keys, recorded_namings, recorded_ties
 from phasewire.adapters.errors import CheckpointError, did_you_mean
 from phasewire.adapters.renaming import OWN_NAMES
-from phasewire.adapters.tensor_layout import Layout, Piece, like_state, tied_names
+from phasewire.adapters.tensor_layout import Layout, like_state, tied_names
+from phasewire.adapters.tensor_pieces import Piece
 from phasewire.app.atomic_save import draft_of
 from phasewire.app.checkpoint import FORMAT_VERSION, refuse_newer_format
-from phasewire.app.mapped_file import MappedFile, mapped_file
 from phasewire.app.tensor_files import ALIASES_KEY, STATE_KEY, TensorFile, open_tensors, safetensors_module
-from phasewire.app.tensor_writers import Pending, write_checkpoint, write_safetensors
+from phasewire.app.tensor_writers import Pending, Watch, write_checkpoint, write_safetensors
 
 __all__ = ["CANONICAL", "Conversion", "KnownNames", "convert"]
 
@@ -79,8 +79,10 @@ def convert(
     to: str,
     *,
     known: KnownNames | None = None,
+    otherwise: Callable[[], KnownNames] | None = None,
     force: bool = False,
     unsafe: bool = False,
+    watch: Watch | None = None,
 ) -> Conversion:
     """Convert a file. Tensors are read, translated and written one at a time, and never change their values.
 
@@ -89,8 +91,10 @@ def convert(
         target: The file to write: ``.ckpt`` or ``.safetensors``. It is there whole or not at all.
         to: The names it gets: ``"canonical"`` for the module's own, or the word of a naming.
         known: The namings; by default those that the file records.
+        otherwise: Gives the namings if the file records none.
         force: Replace a file that is there.
         unsafe: Let a checkpoint hold any object, which may run code while it is read.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Returns:
         What was done.
@@ -105,7 +109,7 @@ def convert(
     try:
         if file.record is not None:
             refuse_newer_format({RECORD_KEY: file.record}, where)
-        names = known or _recorded(file)
+        names = known or _recorded(file, otherwise)
         word = OWN_NAMES if to == CANONICAL else to
         given = _given_names(file, names)
         record = {**(file.record or names.record()), "parameter_names": word}
@@ -116,11 +120,10 @@ def convert(
         raise CheckpointError(error.problem, where=where, remedy=error.remedy) from error
     left_out = tuple(file.rest) if target.suffix == _SAFETENSORS else ()
     try:
-        with mapped_file(file.path) as mapped:
-            if target.suffix == _SAFETENSORS:
-                _write_safetensors(target, tensors, record, mapped)
-            else:
-                _write_checkpoint(target, tensors, file, record, mapped, unsafe=unsafe)
+        if target.suffix == _SAFETENSORS:
+            _write_safetensors(target, tensors, record, watch)
+        else:
+            _write_checkpoint(target, tensors, file, record, unsafe=unsafe, watch=watch)
     except OSError as error:
         raise CheckpointError(
             f"The file cannot be written: {error.strerror or error}.", where=str(target), remedy="Choose another place."
@@ -145,9 +148,11 @@ def _check_target(target: Path, *, force: bool) -> None:
         safetensors_module(target)
 
 
-def _recorded(file: TensorFile) -> KnownNames:
+def _recorded(file: TensorFile, otherwise: Callable[[], KnownNames] | None) -> KnownNames:
     namings = recorded_namings(file.record)
     if not namings:
+        if otherwise is not None:
+            return otherwise()
         raise CheckpointError(
             "The file does not tell what names there are for its tensors.",
             where=str(file.path),
@@ -265,7 +270,9 @@ def _refuse_unknown(file: TensorFile, layout: Layout, given: str) -> None:
 
 
 # Any, here and below: modules may keep extra state of every type in a state dict.
-def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any], mapped: MappedFile) -> None:
+def _write_safetensors(
+    target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any], watch: Watch | None
+) -> None:
     others = [name for name, value in tensors.items() if not isinstance(value, Tensor | Pending)]
     if others:
         raise CheckpointError(
@@ -278,7 +285,7 @@ def _write_safetensors(target: Path, tensors: Mapping[str, Any], record: Mapping
     # transformers refuses a file that does not say "pt".
     metadata = {"format": "pt", RECORD_KEY: json.dumps({**record, ALIASES_KEY: aliases})}
     with draft_of(target) as draft:
-        write_safetensors(draft, stored, metadata, mapped)
+        write_safetensors(draft, stored, metadata, watch)
 
 
 def _write_checkpoint(
@@ -286,9 +293,9 @@ def _write_checkpoint(
     tensors: Mapping[str, Any],
     file: TensorFile,
     record: Mapping[str, Any],
-    mapped: MappedFile,
     *,
     unsafe: bool,
+    watch: Watch | None,
 ) -> None:
     import lightning
 
@@ -299,7 +306,7 @@ def _write_checkpoint(
         RECORD_KEY: {key: value for key, value in record.items() if key != ALIASES_KEY},
     }
     with draft_of(target) as draft:
-        write_checkpoint(draft, Path(draft.name), content, STATE_KEY, mapped, weights_only=not unsafe)
+        write_checkpoint(draft, Path(draft.name), content, STATE_KEY, weights_only=not unsafe, watch=watch)
 
 
 def _made_once(tensors: Mapping[str, Any]) -> dict[str, str]:

@@ -51,6 +51,7 @@ __all__ = [
     "resume_before_validation",
     "save_progress",
     "stands_for_no_optimizer",
+    "step_of_loggers",
     "strategy_flag",
     "validation_follows",
     "version_of",
@@ -260,7 +261,7 @@ def loading_checkpoint(trainer: pl.Trainer, path: str) -> Iterator[dict[str, Any
     if isinstance(trainer.strategy, ModelParallelStrategy):
         reshard(trainer.lightning_module)
     try:
-        connector.resume_start(path, weights_only=False)
+        connector.resume_start(path)
         yield connector._loaded_checkpoint
         # Only after success: it reports that all was restored, and waits for the other processes.
         connector.resume_end()
@@ -495,3 +496,18 @@ def maintain_partition(optimizer: Optimizer) -> None:
     sharded.optim.state.update({each: state for each, state in learned.items() if id(each) in local})
     if sharded.parameters_as_bucket_view:
         sharded._build_param_buckets()
+
+
+def step_of_loggers(trainer: pl.Trainer) -> int:
+    """Give the step under which Lightning passes metrics to the loggers now.
+
+    Uses ``trainer.fit_loop.epoch_loop._batches_that_stepped``: ``global_step`` counts the steps of all optimizers, so
+    that with several of them its numbers are not those of what the module logs.
+
+    Args:
+        trainer: The running Trainer.
+
+    Returns:
+        The step.
+    """
+    return trainer.fit_loop.epoch_loop._batches_that_stepped

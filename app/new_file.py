@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from phasewire.adapters.errors import ConfigError, PhasewireError
+from phasewire.app.given_path import given_path
 
 __all__ = ["write_new_text"]
 
@@ -29,6 +30,7 @@ def write_new_text(path: str | os.PathLike[str], text: str, *, error: type[Phase
         PhasewireError: The file cannot be written, or ``path`` is a folder.
     """
     wanted = Path(path)
+    given_path(path, error=error)
     content = text.encode()
     try:
         if wanted.is_dir():

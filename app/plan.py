@@ -12,95 +12,34 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.bridge_names import joint_projections
+from phasewire.adapters.bridge_search import bridge_on
+from phasewire.adapters.errors import AdapterError, ConfigError, did_you_mean
 from phasewire.adapters.name_rules import NameRules
 from phasewire.app.class_path import BuildError
 from phasewire.app.criteria_settings import EARLY_STOPPING, EPOCHS, criteria_of
 from phasewire.app.model_views import ModelViews
-from phasewire.app.planned_fit import PlannedFit
-from phasewire.app.schedule.generate import generate_default
-from phasewire.app.schedule.model import Schedule
+from phasewire.app.planned_fit import PlannedFit, default_schedule
+from phasewire.app.planning.estimate import Estimate
+from phasewire.app.planning.optimizers import (
+    ConfigureError,
+    PlannedOptimizer,
+    configured_optimizer,
+    configures_optimizer,
+)
+from phasewire.app.planning.precision import TrainedType
+from phasewire.app.planning.values import Plan, PlannedParameter, PlannedPhase
+from phasewire.app.reinit_settings import with_reinit_settings
+from phasewire.app.schedule.model import ClassInit, Schedule
 from phasewire.app.schedule.validate import ResolvedPhase, ResolvedSchedule, ScheduleValidator, shared_parameter_names
+from phasewire.app.schedule_generators import ModuleNames
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from phasewire.adapters.base import StrategyAdapter
+    from phasewire.app.schedule.generators import NamedParameters
     from phasewire.app.settings import SchedulerSettings
 
-__all__ = ["Plan", "PlannedPhase", "build_model", "plan_schedule"]
-
-_MOST_ROWS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedPhase:
-    """One row of a plan."""
-
-    depth: int
-    """The phase, from 0."""
-    names: int
-    """How many parameter tensors the phase thaws."""
-    parameters: int
-    """How many numbers the phase thaws."""
-    thawed: int
-    """How many numbers are thawed once the phase begins, those of earlier phases included."""
-    lr: float | None
-    """The learning rate the phase's groups start with; ``None`` leaves the optimizer's own."""
-    moves_on: str
-    """When the phase ends, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a schedule would do to a model."""
-
-    model: str
-    """The model's class."""
-    total: int
-    """How many numbers all parameters of the model hold."""
-    phases: tuple[PlannedPhase, ...]
-    """The phases that would be trained."""
-    untrained_phases: int
-    """How many phases of the schedule lie beyond ``max_depth``."""
-    warnings: tuple[str, ...]
-    """What the validator remarked on."""
-
-    def _shown(self) -> Iterator[PlannedPhase | None]:
-        """Give the rows: all of a schedule that a person can read, the ends of a longer one around a gap."""
-        if len(self.phases) <= _MOST_ROWS:
-            yield from self.phases
-            return
-        yield from self.phases[: _MOST_ROWS // 2]
-        yield None
-        yield from self.phases[-_MOST_ROWS // 2 :]
-
-    def table(self) -> Table:
-        """Render the plan.
-
-        Returns:
-            A table with one row a phase.
-        """
-        from rich.table import Table
-
-        table = Table(title=f"{self.model}: {self.total:,} parameters in {_count(self.phases)}")
-        for heading in ("Phase", "Tensors", "Parameters", "Share", "Thawed so far", "Learning rate"):
-            table.add_column(heading, justify="right", overflow="fold")
-        table.add_column("Moves on", overflow="fold")
-        for phase in self._shown():
-            if phase is None:
-                table.add_row("⋮")
-                continue
-            table.add_row(
-                str(phase.depth),
-                f"{phase.names:,}",
-                f"{phase.parameters:,}",
-                _percent(phase.parameters, self.total),
-                _percent(phase.thawed, self.total),
-                "the optimizer's" if phase.lr is None else f"{phase.lr:g}",
-                phase.moves_on,
-            )
-        return table
+__all__ = ["Plan", "PlannedParameter", "PlannedPhase", "build_model", "plan_schedule"]
 
 
 def build_model(build: Callable[[], object], *, on_meta: bool = True) -> nn.Module:
@@ -132,20 +71,27 @@ def plan_schedule(
     validator: ScheduleValidator,
     *,
     max_epochs: int | None = None,
+    precision: object = None,
+    optimizer: ClassInit | None = None,
     adapter: StrategyAdapter | None = None,
     model_views: ModelViews | None = None,
+    generate: Callable[[NamedParameters], Schedule] = default_schedule,
 ) -> Plan:
     """Work out what a schedule would do to a model.
 
     Args:
-        model: The model; only names, shapes and sharing of its parameters are looked at.
+        model: The model; only names, shapes, types and sharing of its parameters are looked at, and its
+            ``configure_optimizers`` is called with parameters that stand for them.
         schedule: The schedule; ``None`` takes the one that would be generated.
-        settings: The scheduler's settings; ``base_max_lr``, ``max_depth``, ``epoch_transitions_only`` and
-            ``transition_criteria`` matter here. No criterion is imported.
+        settings: The scheduler's settings; those that say what the phases are and how they begin and end matter here.
+            No criterion is imported.
         validator: Checks the schedule against the model.
         max_epochs: That of the Trainer; ``None`` when it is not known, -1 when there is no limit.
+        precision: That of the Trainer; ``None`` for its default.
+        optimizer: The optimizer of phase 0; ``None`` asks the model.
         adapter: The adapter whose names the schedule is written in; ``None`` for the model's own.
         model_views: Finds the view that the adapter names.
+        generate: Makes the schedule where none is given, from what gives the names.
 
     Returns:
         The plan.
@@ -154,7 +100,9 @@ def plan_schedule(
         ScheduleError: The schedule does not fit the model.
         AdapterError: The adapter gives no names; it is a :class:`~phasewire.app.planned_fit.NeedsFitError` where it
             would in a fit.
+        ConfigError: There is no such precision, or the optimizer that was given cannot be built.
     """
+    trained_type = TrainedType(precision)
     named_parameters = dict(model.named_parameters())
     ends = _Ends.by(settings)
 
@@ -170,37 +118,86 @@ def plan_schedule(
         )
 
     own_names: Callable[[Sequence[str]], Sequence[str]]
+    shown_names: Callable[[Sequence[str]], Sequence[str]]
     if adapter is None:
-        given = generate_default(list(named_parameters)) if schedule is None else schedule
+        given = generate(ModuleNames(model)) if schedule is None else schedule
         resolved = validate(given, named_parameters, NameRules(shared_parameter_names(model)))
-        own_names = tuple
+        own_names = shown_names = tuple
     else:
         fit = PlannedFit(adapter, model, validate, model_views or ModelViews(), settings.base_max_lr)
-        resolved, own_names = fit.resolve(schedule), fit.own_names
+        resolved, own_names = fit.resolve(schedule, generate), fit.own_names
+        shown_names = fit.shown_names
+    resolved = with_reinit_settings(resolved, settings)
     last = resolved.final_depth if settings.max_depth == -1 else min(settings.max_depth, resolved.final_depth)
-    thawed = 0
-    planned = []
-    for depth, phase in enumerate(resolved.phases[: last + 1]):
-        names = own_names(phase.params)
-        parameters = _elements(named_parameters[name] for name in names)
-        thawed += parameters
-        planned.append(
-            PlannedPhase(
-                depth=depth,
-                names=len(names),
-                parameters=parameters,
-                thawed=thawed,
-                lr=phase.lr,
-                moves_on=_moves_on(phase, ends, is_last=depth == last),
-            )
-        )
+    phases = resolved.phases[: last + 1]
+    untrained = _never_trained(model, adapter)
+    trained = {name: parameter for name, parameter in named_parameters.items() if name not in untrained}
+    names_of = [
+        tuple(name for name in _known(own_names(phase.params), named_parameters, depth) if name not in untrained)
+        for depth, phase in enumerate(phases)
+    ]
+    first, groups, problems = _optimizer_of(model, names_of[0], trained_type, optimizer, settings)
+    estimate = Estimate(first, groups, trained, trained_type, has_no_decay=bool(getattr(model, "no_decay", None)))
+    planned = [
+        estimate.begin(depth, phase, names, moves_on=_moves_on(phase, ends, is_last=depth == last))
+        for depth, (phase, names) in enumerate(zip(phases, names_of, strict=True))
+    ]
+    depth_of = {name: depth for depth, names in enumerate(names_of) for name in names}
     return Plan(
         model=type(model).__name__,
-        total=_elements(named_parameters.values()),
+        total=_elements(trained.values()),
+        never_trained=_elements(named_parameters[name] for name in untrained),
+        weight_bytes=sum(
+            parameter.numel() * trained_type.of(parameter.dtype).itemsize for parameter in named_parameters.values()
+        ),
+        precision=trained_type.precision,
+        optimizer=None if first is None else first.name,
         phases=tuple(planned),
         untrained_phases=resolved.final_depth - last,
-        warnings=(*resolved.warnings, *_out_of_reach(resolved.phases[: last + 1], ends, max_epochs)),
+        parameters=tuple(
+            PlannedParameter(shown, parameter.numel(), depth_of.get(name))
+            for shown, (name, parameter) in zip(shown_names(list(trained)), trained.items(), strict=True)
+        ),
+        assumes_optimizer=optimizer is None and not configures_optimizer(model),
+        schedule_warnings=(*resolved.warnings, *_out_of_reach(phases, ends, max_epochs)),
+        estimate_warnings=(*problems, *estimate.problems),
     )
+
+
+def _known(names: Sequence[str], named: Mapping[str, nn.Parameter], depth: int) -> Sequence[str]:
+    """See that names, which an adapter may have translated, are those of the model."""
+    unknown = next((name for name in names if name not in named), None)
+    if unknown is None:
+        return names
+    raise AdapterError(
+        f"The adapter translates a name of phase {depth} to {unknown!r}, and the model has no such parameter. "
+        f"{did_you_mean(unknown, named)}".rstrip(),
+        where="custom_strategy_adapters",
+        remedy="Let its fts_optim_transform give names of pl_module.named_parameters().",
+    )
+
+
+def _optimizer_of(
+    model: nn.Module,
+    phase_zero: Sequence[str],
+    trained_type: TrainedType,
+    wanted: ClassInit | None,
+    settings: SchedulerSettings,
+) -> tuple[PlannedOptimizer | None, Mapping[str, int], list[str]]:
+    """Make the optimizer of phase 0, or say why what it comes to is not known."""
+    try:
+        optimizer, groups = configured_optimizer(
+            model, phase_zero, trained_type, wanted=wanted, enforce_phase_zero=settings.enforce_phase0_params
+        )
+    except ConfigureError as error:
+        return None, {}, [f"What the optimizer keeps, and the learning rates of phase 0, are not known: {error}"]
+    return optimizer, groups, []
+
+
+def _never_trained(model: nn.Module, adapter: StrategyAdapter | None) -> frozenset[str]:
+    """Find the joint projections of a bridge, which get no gradient whatever a schedule says."""
+    bridge = bridge_on(model, getattr(adapter, "bridge_attribute", None))
+    return frozenset() if bridge is None else frozenset(joint_projections(model, bridge))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +275,3 @@ def _moves_on(phase: ResolvedPhase, ends: _Ends, *, is_last: bool) -> str:
 
 def _elements(parameters: Iterable[nn.Parameter]) -> int:
     return sum(parameter.numel() for parameter in parameters)
-
-
-def _count(phases: tuple[PlannedPhase, ...]) -> str:
-    return "1 phase" if len(phases) == 1 else f"{len(phases):,} phases"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "-"

@@ -10,7 +10,7 @@ from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.name_rules import NameRules
 from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.model import Schedule
-from phasewire.app.schedule.validate import ResolvedSchedule, shared_parameter_names
+from phasewire.app.schedule.validate import ResolvedPhase, ResolvedSchedule, shared_parameter_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,11 +19,56 @@ if TYPE_CHECKING:
     from phasewire.adapters.scheduler_handle import SchedulerHandle
     from phasewire.adapters.views import ModelView
     from phasewire.app.model_views import ModelViews
+    from phasewire.app.schedule.generators import NamedParameters
 
-__all__ = ["NeedsFitError", "PlannedFit", "Validate"]
+__all__ = ["NeedsFitError", "PlannedFit", "Validate", "default_schedule", "names_of_adapter"]
 
 #: Resolves a schedule against named parameters, under what else holds for the names.
 Validate = Callable[[Schedule, "Mapping[str, nn.Parameter]", NameRules], ResolvedSchedule]
+
+
+def default_schedule(names: NamedParameters) -> Schedule:
+    """Make the schedule that is used when none is given.
+
+    Args:
+        names: Gives the names that the schedule is written in.
+
+    Returns:
+        Two parameters a phase, last layers first.
+
+    Raises:
+        ScheduleError: There are no parameters.
+    """
+    return generate_default([unwrapped_name(name) for name in names.get_named_params_for_schedule_validation()])
+
+
+def names_of_adapter(
+    adapter: StrategyAdapter, model: nn.Module, model_views: ModelViews
+) -> tuple[Mapping[str, nn.Parameter], NameRules]:
+    """Ask an adapter which names a schedule may use.
+
+    Args:
+        adapter: The adapter.
+        model: The model that would be tuned.
+        model_views: Finds the view that the adapter names.
+
+    Returns:
+        Name to parameter, and what else holds for the names.
+
+    Raises:
+        NeedsFitError: The adapter asks for the Trainer or another thing that only a fit has.
+        AdapterError: The adapter fails.
+    """
+    found: list[tuple[Mapping[str, nn.Parameter], NameRules]] = []
+
+    def note(_schedule: Schedule, named: Mapping[str, nn.Parameter], rules: NameRules) -> ResolvedSchedule:
+        found.append((named, rules))
+        return ResolvedSchedule((ResolvedPhase((), -1, None),))
+
+    fit = PlannedFit(adapter, model, note, model_views, None)
+    fit.resolve(None)
+    own = adapter.get_named_params_for_schedule_validation(), NameRules(shared_parameter_names(model))
+    return found[-1] if found else own
 
 
 class NeedsFitError(AdapterError):
@@ -59,11 +104,14 @@ class PlannedFit:
         self._given: Schedule | None = None
         self._resolved: ResolvedSchedule | None = None
 
-    def resolve(self, schedule: Schedule | None) -> ResolvedSchedule:
+    def resolve(
+        self, schedule: Schedule | None, generate: Callable[[NamedParameters], Schedule] | None = None
+    ) -> ResolvedSchedule:
         """Let the adapter resolve a schedule.
 
         Args:
-            schedule: The schedule; ``None`` takes the default one, in the adapter's names.
+            schedule: The schedule; ``None`` takes one that is generated, in the adapter's names.
+            generate: Makes that one, from the connected adapter; by default two parameters a phase.
 
         Returns:
             The schedule as it would be trained.
@@ -77,8 +125,7 @@ class PlannedFit:
         try:
             adapter.connect(cast("SchedulerHandle", self))
             adapter.on_before_init_fts()
-            names = adapter.get_named_params_for_schedule_validation()
-            self._given = schedule or generate_default([unwrapped_name(name) for name in names])
+            self._given = schedule or (generate or default_schedule)(adapter)
             self.ft_schedule = self._given.to_dict()
             adapter.validate_ft_sched()
         except PhasewireError:
@@ -93,6 +140,27 @@ class PlannedFit:
             return ResolvedSchedule.from_dict(self.ft_schedule, base_max_lr=self._base_max_lr)
         return self._resolved
 
+    def generate(self, make: Callable[[NamedParameters], Schedule]) -> Schedule:
+        """Make a schedule in the adapter's names, one that the adapter accepts.
+
+        Args:
+            make: Makes it, from the connected adapter.
+
+        Returns:
+            The schedule as it was made.
+
+        Raises:
+            PhasewireError: As :meth:`resolve`.
+        """
+        made: list[Schedule] = []
+
+        def noted(names: NamedParameters) -> Schedule:
+            made.append(make(names))
+            return made[-1]
+
+        self.resolve(None, noted)
+        return made[-1]
+
     def own_names(self, names: Sequence[str]) -> list[str]:
         """Translate names of the schedule to those of the model.
 
@@ -103,6 +171,18 @@ class PlannedFit:
             Names of ``model.named_parameters()``.
         """
         return self.strategy_adapter.fts_optim_inspect(list(names))
+
+    def shown_names(self, names: Sequence[str]) -> list[str]:
+        """Translate names of the model to those that a schedule has.
+
+        Args:
+            names: Names of ``model.named_parameters()``.
+
+        Returns:
+            As many names; the given ones where the adapter gives another number of them.
+        """
+        shown = self.strategy_adapter.logical_param_translation(list(names))
+        return shown if len(shown) == len(names) else list(names)
 
     # -- what an adapter asks of its handle ----------------------------------------------------------------------
 

@@ -106,6 +106,12 @@ class SchedulerSettings(_Section):
     ] = None
     """What ends a phase: names, ``module:Class``, ``module.Class`` or classes, one with options as a mapping to them;
     ``None`` for early stopping and epochs."""
+    progress_bar: bool = True
+    """Show the phase, and what ends it, in the Trainer's progress bar."""
+    log_phase_metrics: bool = True
+    """Give phase, trained parameters and learning rates to the Trainer's loggers, once an epoch."""
+    run_record: bool = True
+    """Append what happens to ``phasewire_run.jsonl`` in the log folder."""
 
     @classmethod
     def checked(cls, **settings: object) -> SchedulerSettings:

@@ -46,6 +46,7 @@ class StrategySeam:
         self.lightning_module_state_dict: Callable[..., Any] = strategy.lightning_module_state_dict
         self._teardown = strategy.teardown
         self._removed = False
+        self._at_removal: list[Callable[[], None]] = []
         self._shadows = {name: self._shadow(name, replacement) for name, replacement in replacements.items()}
         self._shadows["teardown"] = self._tear_down
         attributes = vars(strategy)
@@ -57,9 +58,19 @@ class StrategySeam:
         """Whether the strategy has its own methods again."""
         return self._removed
 
+    def at_removal(self, act: Callable[[], None]) -> None:
+        """Do something else when the methods are put back: the last that is given, first.
+
+        Args:
+            act: What to do, once.
+        """
+        self._at_removal.append(act)
+
     def remove(self) -> None:
         """Put back what was there before; does nothing the second time."""
         self._removed = True
+        while self._at_removal:
+            self._at_removal.pop()()
         attributes = vars(self.strategy)
         for name, shadow in self._shadows.items():
             # What another tool has put over ours since is that tool's to take off.

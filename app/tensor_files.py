@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from phasewire.adapters.checkpoint_names import RECORD_KEY
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.unpickling import refused_by_torch
 
 __all__ = ["ALIASES_KEY", "STATE_KEY", "TensorFile", "open_tensors", "safetensors_module"]
 
@@ -111,13 +111,13 @@ def safetensors_module(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401  # 
 def _open_saved_by_torch(path: Path, *, unsafe: bool) -> TensorFile:
     try:
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=not unsafe)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"The file holds more than tensors and plain values: {str(error).splitlines()[0]}",
-            where=str(path),
-            remedy="If you trust it, allow that with --unsafe: reading it may run code.",
-        ) from error
     except Exception as error:
+        if refused := refused_by_torch(error):
+            raise CheckpointError(
+                f"The file holds more than tensors and plain values: {refused}",
+                where=str(path),
+                remedy="If you trust it, allow that with --unsafe: reading it may run code.",
+            ) from error
         raise CheckpointError(
             f"The file is cut off, or none that torch.save has written ({type(error).__name__}: {error}).",
             where=str(path),

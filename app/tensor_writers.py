@@ -17,16 +17,19 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from phasewire.adapters.errors import CheckpointError
-from phasewire.adapters.tensor_layout import copy_into
-from phasewire.app.mapped_file import MappedFile
+from phasewire.adapters.tensor_pieces import copy_into
+from phasewire.app.steady_writer import SteadyWriter
 
-__all__ = ["Pending", "write_checkpoint", "write_safetensors"]
+__all__ = ["Pending", "Watch", "write_checkpoint", "write_safetensors"]
+
+#: Is told how many bytes of how many are written.
+Watch = Callable[[int, int], None]
 
 _SAFETENSORS_NAMES: Final = {
     torch.float64: "F64",
@@ -65,7 +68,10 @@ class Pending:
 
 
 def write_safetensors(
-    file: io.BufferedWriter, tensors: Mapping[str, Tensor | Pending], metadata: Mapping[str, str], source: MappedFile
+    file: io.BufferedWriter,
+    tensors: Mapping[str, Tensor | Pending],
+    metadata: Mapping[str, str],
+    watch: Watch | None = None,
 ) -> None:
     """Write a file in the safetensors format.
 
@@ -73,7 +79,7 @@ def write_safetensors(
         file: An empty file.
         tensors: Name to tensor.
         metadata: What to write beside them.
-        source: The file that tensors are mapped from.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Raises:
         CheckpointError: The format has no such dtype.
@@ -89,7 +95,7 @@ def write_safetensors(
                 f"{name!r} is a tensor of {like.dtype} ({like.layout}), which the safetensors format does not have.",
                 remedy="Write a .ckpt file.",
             )
-        begin, end = end, end + like.numel() * like.dtype.itemsize
+        begin, end = end, end + _size_of(tensor)
         header[name] = {
             "dtype": _SAFETENSORS_NAMES[like.dtype],
             "shape": list(like.shape),
@@ -98,12 +104,13 @@ def write_safetensors(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _HEADER_ALIGNMENT)
     file.write(_LENGTH.pack(len(text)) + text)
-    file.flush()
+    writer = SteadyWriter(file)
+    done = 0
     for _, tensor in ordered:
-        if isinstance(tensor, Pending):
-            _write(file, _bytes_of(tensor.make()), source, None)
-        else:
-            _write(file, _bytes_of(tensor), source, tensor.data_ptr() if tensor.is_contiguous() else None)
+        writer.write(_bytes_of(tensor.make() if isinstance(tensor, Pending) else tensor))
+        done += _size_of(tensor)
+        if watch is not None:
+            watch(done, end)
 
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
@@ -112,9 +119,9 @@ def write_checkpoint(
     path: Path,
     content: dict[str, Any],
     state_key: str,
-    source: MappedFile,
     *,
     weights_only: bool,
+    watch: Watch | None = None,
 ) -> None:
     """Write what ``torch.save`` would.
 
@@ -123,8 +130,8 @@ def write_checkpoint(
         path: Where it is.
         content: What to save; among the values under ``state_key`` may be pending tensors.
         state_key: The key of the state dict.
-        source: The file that tensors are mapped from.
         weights_only: Whether there are only tensors and plain values in it.
+        watch: Is told, after each tensor, how many bytes of how many are written.
 
     Raises:
         CheckpointError: torch does not write as it did when this was made.
@@ -141,17 +148,17 @@ def write_checkpoint(
     content = {**content, state_key: state}
     with torch.serialization.skip_data():
         torch.save(content, file)
-    file.flush()
+    writer = SteadyWriter(file)
     places = _places(path, tensors := _tensors_in(content), weights_only=weights_only)
-    for tensor, place in zip(tensors, places, strict=True):
-        if place is None:
-            continue
-        _unbuffered(file).seek(place)
+    placed = [(tensor, place) for tensor, place in zip(tensors, places, strict=True) if place is not None]
+    total = sum(tensor.untyped_storage().nbytes() for tensor, _ in placed)
+    done = 0
+    for tensor, place in placed:
         made = pending.get(id(tensor))
-        if made is None:
-            _write(file, _storage_bytes(tensor), source, tensor.untyped_storage().data_ptr())
-        else:
-            _write(file, _bytes_of(made.make()), source, None)
+        writer.write_at(place, _storage_bytes(tensor) if made is None else _bytes_of(made.make()))
+        done += tensor.untyped_storage().nbytes()
+        if watch is not None:
+            watch(done, total)
 
 
 def _places(path: Path, tensors: list[Tensor], *, weights_only: bool) -> list[int | None]:
@@ -207,21 +214,13 @@ def _tensors_in(content: object) -> list[Tensor]:
     return finder.found
 
 
-def _write(file: io.BufferedWriter, data: memoryview, source: MappedFile, address: int | None) -> None:
-    """Write without the buffer, which would be filled over and over; what is mapped, the system copies."""
-    raw, written = _unbuffered(file), 0
-    if address is not None and source.copy(data, address, raw):
-        return
-    while written < len(data):
-        written += raw.write(data[written:]) or 0
-
-
-def _unbuffered(file: io.BufferedWriter) -> io.RawIOBase:
-    return cast("io.RawIOBase", file.raw)
-
-
 def _like(tensor: Tensor | Pending) -> Tensor:
     return tensor.like if isinstance(tensor, Pending) else tensor
+
+
+def _size_of(tensor: Tensor | Pending) -> int:
+    like = _like(tensor)
+    return like.numel() * like.dtype.itemsize
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -51,6 +52,10 @@ class Mark(Protocol):
 #: each level, which Python's recursion limit ends at 1,000 in all, and libyaml recurses in C, where some tens of
 #: thousands of levels would end the process instead of raising.
 _MOST_NESTED_LEVELS = 100
+#: Aliases that repeat more values than this are refused: ten lines of them can stand for more than memory holds.
+_MOST_REPEATED_VALUES = 1_000_000
+#: Python writes whole numbers of some thousands of digits at most; a value of no more characters than this is none.
+_LONG = 1000
 
 _STR_TAG = "tag:yaml.org,2002:str"
 _FLOAT_TAG = "tag:yaml.org,2002:float"
@@ -116,12 +121,17 @@ def _placed(construct: Callable[[StrictLoader, yaml.ScalarNode], object]) -> Cal
 
     def constructor(loader: StrictLoader, node: yaml.ScalarNode) -> object:
         try:
-            return construct(loader, node)
+            value = construct(loader, node)
+            if len(node.value) > _LONG:
+                str(value)  # fails, as every message about it would, for a whole number of too many digits
         except (ValueError, LookupError, OverflowError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
             raise YamlFault(
-                f"{node.value!r} cannot be read as a {kind}.", node.start_mark, "Put it in quotes if text is meant."
+                f"{reprlib.repr(node.value)} cannot be read as a {kind}.",
+                node.start_mark,
+                "Put it in quotes if text is meant.",
             ) from error
+        return value
 
     return constructor
 
@@ -144,13 +154,15 @@ def compose(loader: StrictLoader, text: str, environment: Mapping[str, str] | No
         The root of the tree, or ``None`` for an empty document.
 
     Raises:
-        yaml.YAMLError: The text is not one YAML document, is nested too deeply, has a key twice, or names an
-            environment variable that is not set and gives no default.
+        yaml.YAMLError: The text is not one YAML document, is nested too deeply, repeats too much by aliases, has a key
+            twice, or names an environment variable that is not set and gives no default.
     """
     _refuse_depth(text)
     root = loader.get_single_node()
     if root is None:
         return None
+    if "&" in text:
+        _refuse_expansion(root)
     for node in _distinct_nodes(root):
         if isinstance(node, yaml.MappingNode):
             _refuse_duplicate_keys(loader, node)
@@ -226,6 +238,40 @@ def _refuse_depth(text: str) -> None:
             depth -= 1
 
 
+def _refuse_expansion(root: yaml.Node) -> None:
+    """Refuse aliases by which a short text becomes values of too many levels, or too many values, when it is copied."""
+    sizes: dict[int, int] = {}
+    depths: dict[int, int] = {}
+    pending = [(root, False)]
+    while pending:
+        node, is_measured = pending.pop()
+        children = _children(node)
+        if is_measured:
+            # What is not measured yet contains this node, and is refused by whoever constructs it.
+            sizes[id(node)] = 1 + sum(sizes.get(id(child), 0) for child in children)
+            depths[id(node)] = bool(children) + max((depths.get(id(child), 0) for child in children), default=0)
+            if depths[id(node)] > _MOST_NESTED_LEVELS:
+                raise YamlFault(
+                    f"By aliases, values are nested more than {_MOST_NESTED_LEVELS} levels deep.", node.start_mark
+                )
+            if sizes[id(node)] - len(sizes) > _MOST_REPEATED_VALUES:
+                raise YamlFault(
+                    f"Aliases repeat more than {_MOST_REPEATED_VALUES:,} values.",
+                    node.start_mark,
+                    "Write out what is meant.",
+                )
+        elif id(node) not in sizes:
+            sizes[id(node)] = 0
+            pending.append((node, True))
+            pending.extend((child, False) for child in children)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [each for pair in node.value for each in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
 def _deepest_possible(text: str) -> int:
     """Give what the depth of a text certainly does not exceed, from brackets and indentation alone.
 
@@ -250,11 +296,7 @@ def _distinct_nodes(root: yaml.Node) -> Iterator[yaml.Node]:
             continue
         seen.add(id(node))
         yield node
-        if isinstance(node, yaml.MappingNode):
-            for pair in node.value:
-                pending.extend(pair)
-        elif isinstance(node, yaml.SequenceNode):
-            pending.extend(node.value)
+        pending.extend(_children(node))
 
 
 def _refuse_duplicate_keys(loader: StrictLoader, node: yaml.MappingNode) -> None:
@@ -279,7 +321,13 @@ def _refuse_duplicate_keys(loader: StrictLoader, node: yaml.MappingNode) -> None
 def _key_of(constructor: yaml.constructor.SafeConstructor, node: yaml.ScalarNode) -> Hashable:
     if node.tag in (_STR_TAG, _MERGE_TAG):
         return str(node.value)
-    key: Hashable = constructor.construct_object(node)
+    key = constructor.construct_object(node)
+    if not isinstance(key, Hashable):
+        raise YamlFault(
+            f"{node.value!r} is tagged as a collection ({node.tag.rpartition(':')[2]}), and cannot be a key.",
+            node.start_mark,
+            "Write the key without the tag.",
+        )
     return key
 
 

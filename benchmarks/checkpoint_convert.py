@@ -22,7 +22,8 @@ from typing import Final
 import torch
 from measuring import show
 
-from phasewire.adapters.tensor_layout import Layout, Piece
+from phasewire.adapters.tensor_layout import Layout
+from phasewire.adapters.tensor_pieces import Piece
 
 TIME_LIMIT_SECONDS: Final = 900
 WIDTH: Final = 2048
@@ -97,6 +98,19 @@ def measured(script: str, *arguments: str | Path) -> dict[str, float]:
     return result
 
 
+def in_turns(cases: dict[str, tuple[Path, Path, str]], repeats: int) -> dict[str, list[dict[str, float]]]:
+    """Convert files, each in turns with copies of it."""
+    results: dict[str, list[dict[str, float]]] = {}
+    for _ in range(repeats):
+        for name, (source, target, to) in cases.items():
+            results.setdefault(name, []).append(measured(CONVERT, source, target, to))
+            target.unlink()
+            copied = source.with_name("copy")
+            results.setdefault(f"copy of {source.suffix}", []).append(measured(COPY, source, copied))
+            copied.unlink()
+    return results
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -110,25 +124,20 @@ def main() -> None:
         work = Path(folder)
         given, stored, plain = work / "in.ckpt", work / "joint.safetensors", work / "out.ckpt"
         largest = write_checkpoint(given, layers, transposed=options.transposed)
-        measured(CONVERT, given, stored, "joint")  # what the second and the third conversion read
-        cases = {
+        size = given.stat().st_size
+        joined = {
             ".ckpt, split, to .safetensors, joint": (given, work / "a.safetensors", "joint"),
             ".ckpt, split, to .ckpt, joint": (given, work / "b.ckpt", "joint"),
-            ".safetensors, joint, to .ckpt, split": (stored, plain, "canonical"),
         }
-        results: dict[str, list[dict[str, float]]] = {}
-        for _ in range(options.repeats):
-            for name, (source, target, to) in cases.items():
-                results.setdefault(name, []).append(measured(CONVERT, source, target, to))
-                target.unlink()
-                copied = work / "copy"
-                results.setdefault(f"copy of {source.suffix}", []).append(measured(COPY, source, copied))
-                copied.unlink()
-        size = given.stat().st_size
+        results = in_turns(joined, options.repeats)
+        measured(CONVERT, given, stored, "joint")
+        given.unlink()  # no more than two files are there at a time
+        split = {".safetensors, joint, to .ckpt, split": (stored, plain, "canonical")}
+        results |= in_turns(split, options.repeats)
     seconds = {name: statistics.median(each["seconds"] for each in runs) for name, runs in results.items()}
     rows = []
     for name, runs in results.items():
-        copying = seconds[name if name.startswith("copy") else f"copy of {cases[name][0].suffix}"]
+        copying = seconds[name if name.startswith("copy") else f"copy of {(joined | split)[name][0].suffix}"]
         grown = max(each["grown"] for each in runs)
         rows.append(
             [

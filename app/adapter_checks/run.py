@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Final
 
 from phasewire.adapters.errors import ConfigError
-from phasewire.app.adapter_checks import calls, checkpoints, fits, loading, names
+from phasewire.app.adapter_checks import calls, checkpoints, fits, loading, names, renamings
 from phasewire.app.adapter_checks.rule import BrokenRuleError, NotChecked, Rule
 from phasewire.app.adapter_checks.subject import Subject
 from phasewire.app.given_text import mapping_from_text, model_from_text
@@ -25,6 +25,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *names.RULES,
     *calls.RULES,
     *fits.RULES,
+    *renamings.RULES,
     *checkpoints.RULES,
 )
 

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phasewire.app.commands.reporting import echo_warning
-from phasewire.app.commands.wiring import (
-    ConfigFiles,
-    InitArgs,
-    OnCpu,
-    container_from,
-    mapping_from_text,
-    model_from_text,
-)
+from phasewire.app.commands.configured import configured_adapter, model_builder
+from phasewire.app.commands.reporting import byte_bar, echo_warning
+from phasewire.app.commands.wiring import ConfigFiles, InitArgs, OnCpu, container_from, mapping_from_text
 
 if TYPE_CHECKING:
     from phasewire.app.convert import KnownNames
+    from phasewire.app.wired import Wired
 
 __all__ = ["checkpoint_app"]
 
@@ -47,12 +42,20 @@ def convert_checkpoint(
     ],
     model: Annotated[
         str | None,
-        typer.Option(metavar="CLASS_PATH", help="The LightningModule, for a file that records no names."),
+        typer.Option(
+            metavar="CLASS_PATH",
+            help="The LightningModule, for a file that records no names; by default that of --config.",
+            show_default=False,
+        ),
     ] = None,
     init_args: InitArgs = None,
     adapter: Annotated[
         str | None,
-        typer.Option(metavar="NAME_OR_PATH", help="The adapter that knows the names: its name, or module:Class."),
+        typer.Option(
+            metavar="NAME_OR_PATH",
+            help="The adapter that knows the names: its name, or module:Class; by default that of --config.",
+            show_default=False,
+        ),
     ] = None,
     cfg: Annotated[
         str | None, typer.Option(metavar="YAML", help="The adapter's options, as YAML or JSON text: '{prefix: acme}'.")
@@ -68,7 +71,7 @@ def convert_checkpoint(
     """Give the tensors in a checkpoint other names, or the file another format; no value changes.
 
     A file that was written with an adapter that has names of its own records them. For others, such as a Hugging Face
-    state dict, name the module and the adapter.
+    state dict, name the module and the adapter, or give the --config of a fit.
 
     Example: `phasewire checkpoint convert best.ckpt model.safetensors --to hf`
 
@@ -77,10 +80,23 @@ def convert_checkpoint(
     """
     from phasewire.app.convert import convert
 
-    known = None
-    if model is not None or adapter is not None:
-        known = _known_names(model, init_args, adapter, cfg, config, on_cpu=on_cpu)
-    done = convert(source, target, to, known=known, force=force, unsafe=unsafe)
+    def known_names() -> KnownNames:
+        return _known_names(model, init_args, adapter, cfg, container, on_cpu=on_cpu)
+
+    container = container_from(config)
+    named = model is not None or adapter is not None
+    configured = container.settings().model is not None and container.settings().scheduler.custom_strategy_adapters
+    with byte_bar(f"Writing {target.name}") as watch:
+        done = convert(
+            source,
+            target,
+            to,
+            known=known_names() if named else None,
+            otherwise=known_names if configured else None,
+            force=force,
+            unsafe=unsafe,
+            watch=watch,
+        )
     typer.echo(f"{target}: {done.tensors} tensors, {_called(done.given)} names to {_called(done.written)} names.")
     if done.left_out:
         echo_warning(f"Only tensors of the module are in it. Left out: {', '.join(done.left_out)}.")
@@ -91,7 +107,7 @@ def _known_names(
     init_args: str | None,
     adapter: str | None,
     cfg: str | None,
-    config: list[Path] | None,
+    container: Wired,
     *,
     on_cpu: bool,
 ) -> KnownNames:
@@ -99,18 +115,23 @@ def _known_names(
     from phasewire.app.known_names import names_known_by
     from phasewire.app.plan import build_model
 
-    if model is None or adapter is None:
-        raise ConfigError(
-            "Names are known by an adapter, for a module, and only one of them is given.",
-            where="--model and --adapter",
-            remedy="Give both, or none for a file that records its names.",
-        )
-    container = container_from(config)
     where = "--adapter"
-    record = container.resolver().record_of(adapter, where=where)
-    built = record(**mapping_from_text(cfg, "--cfg"))
-    module = build_model(model_from_text(model, init_args, option="--model"), on_meta=not on_cpu)
-    return names_known_by(built, module, container.translator(), container.model_views())
+    if adapter is not None:
+        built = container.resolver().record_of(adapter, where=where)(**mapping_from_text(cfg, "--cfg"))
+    else:
+        configured = None if cfg is not None else configured_adapter(container)
+        if configured is None:
+            raise ConfigError(
+                "Names are known by an adapter, and none is given.",
+                where=where,
+                remedy="Name it, or give --config FILE that maps one to the strategy; neither for a file that records "
+                "its names.",
+            )
+        built = configured
+    build = model_builder(model, init_args, container)
+    return names_known_by(
+        built, build_model(build, on_meta=not on_cpu), container.translator(), container.model_views()
+    )
 
 
 def _called(word: str) -> str:

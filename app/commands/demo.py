@@ -41,11 +41,20 @@ def demo(
     """Tune a small network to new handwritten digits in three ways, and compare them.
 
     Pretrains on the digits 0-4, then learns 5-9 from few labels with the backbone frozen, with everything at once, and
-    phase by phase, on the same budget. Leaves the metrics, the schedules and the checkpoints in a run folder.
+    phase by phase, on the same budget. Leaves the metrics, the schedules, the checkpoints, and a page that shows a run
+    of the most phases, in a run folder.
 
     Example: `phasewire demo --seeds 3 --output runs/first`
     """
-    from phasewire.app.demo import BEST_CHECKPOINT, DemoJob, DemoWiring, new_run_folder, results_table, summarize
+    from phasewire.app.demo import (
+        BEST_CHECKPOINT,
+        DemoJob,
+        DemoWiring,
+        new_run_folder,
+        report_of,
+        results_table,
+        summarize,
+    )
 
     wiring = DemoWiring.load(*(config or ()))
     if seeds is not None:
@@ -58,6 +67,9 @@ def demo(
     console.print(results_table(summarize(results)))
     typer.echo(f"Run folder:      {folder}")
     typer.echo(f"Best checkpoint: {folder / BEST_CHECKPOINT}")
+    report = report_of(folder, results)
+    if report is not None:
+        typer.echo(f"Report:          {report}")
 
 
 def _progress() -> Progress:

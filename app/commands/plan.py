@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phasewire.app.commands.reporting import echo_warning, stdout_console
-from phasewire.app.commands.wiring import ConfigFiles, InitArgs, OnCpu, container_from, model_from_text
+from phasewire.app.commands.planning import Planner
+from phasewire.app.commands.reporting import FOUND_EXIT_CODE, echo_json, echo_warning, show
+from phasewire.app.commands.wiring import AsJson, Attribute, BuiltAs, ConfigFiles, InitArgs, OnCpu, container_from
 
 if TYPE_CHECKING:
-    from phasewire.adapters.base import StrategyAdapter
-    from phasewire.app.plan import Plan
-    from phasewire.app.wired import Wired
+    from phasewire.app.planning.values import Plan
 
 __all__ = ["plan"]
 
@@ -22,9 +21,15 @@ __all__ = ["plan"]
 def plan(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="CLASS_PATH", help="The model: pkg.module.Class; by default that of --config."),
+        typer.Argument(
+            metavar="MODEL",
+            help="The model: pkg.module.Class, the folder of a Hugging Face model (its config.json is read, no "
+            "weights), or a checkpoint of Lightning; by default that of --config.",
+        ),
     ] = None,
     init_args: InitArgs = None,
+    built_as: BuiltAs = None,
+    attribute: Attribute = None,
     config: ConfigFiles = None,
     schedule: Annotated[
         Path | None,
@@ -34,84 +39,148 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="The Trainer's precision, such as bf16-true; by default that of --config, or 32-true."
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="The optimizer of phase 0: a class path, or '{class_path: torch.optim.SGD, init_args: {momentum: "
+            "0.9}}'; by default that of the model's configure_optimizers.",
+        ),
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also draw the plan into a file: .svg, .png or .html. May be given several times. An existing file is "
+            "replaced.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only say whether the schedule is valid for the model; exit with 1 if it is not."),
+    ] = False,
+    diff: Annotated[
+        Path | None,
+        typer.Option(metavar="OTHER", help="Show what another schedule would do differently, phase by phase."),
+    ] = None,
+    as_json: AsJson = False,
     on_cpu: OnCpu = False,
 ) -> None:
-    """Show the phases of a schedule: parameters, share of the model, learning rate, and when each moves on.
+    """Show the phases of a schedule: what each thaws, its learning rate and memory, and when it ends.
 
-    The model is built without storage for its parameters, so a large one costs nothing. Nothing is trained. With an
-    adapter in --config the schedule is in its names; a TransformerBridge, which reads weights, needs --on-cpu.
+    The model is built without storage for its parameters, so a large one costs nothing. Nothing is trained. Memory is
+    that of gradients and optimizer on one device; activations come in addition. With an adapter in --config the
+    schedule is in its names; a TransformerBridge, which reads weights, needs --on-cpu.
 
     Example: `phasewire plan my_project.models.Classifier --init-args '{width: 64}' --schedule my.yaml`
 
-    Example: `phasewire plan --config config.yaml`
+    Example: `phasewire plan ./Llama-70B --precision bf16-true --out plan.html`
+
+    Example: `phasewire plan --config config.yaml --check`
     """
-    from phasewire.app.plan import build_model, plan_schedule
-    from phasewire.app.planned_fit import NeedsFitError
-    from phasewire.app.schedule.files import load_schedule
+    from phasewire.adapters.errors import ScheduleError
 
-    container = container_from(config)
-    settings = container.settings()
-    source = settings.scheduler.ft_schedule if schedule is None else schedule
-    loaded = None if source is None else load_schedule(source)
-    built = build_model(_model_builder(model, init_args, container), on_meta=not on_cpu)
-
-    def planned(adapter: StrategyAdapter | None) -> Plan:
-        return plan_schedule(
-            built,
-            loaded,
-            settings.scheduler,
-            container.validator(),
-            max_epochs=settings.trainer.get("max_epochs"),
-            adapter=adapter,
-            model_views=container.model_views(),
-        )
-
+    planner = Planner(
+        container_from(config),
+        model,
+        init_args=init_args,
+        built_as=built_as,
+        attribute=attribute,
+        precision=precision,
+        optimizer=optimizer,
+        on_cpu=on_cpu,
+    )
+    write = _writer(out or [])
     try:
-        result = planned(_adapter_of(container))
-    except NeedsFitError as error:
-        echo_warning(f"{error} The plan uses the module's own parameter names.")
-        result = planned(None)
-    stdout_console().print(result.table())
-    if loaded is None:
-        typer.echo("No schedule was given: this is the one that would be generated.")
-    if result.untrained_phases:
-        typer.echo(f"max_depth leaves out the last {result.untrained_phases} phases of the schedule.")
-    for warning in result.warnings:
-        echo_warning(warning)
+        result = planner.plan(schedule)
+        other = None if diff is None else planner.plan(diff)
+    except ScheduleError as error:
+        if not check:
+            raise
+        _report_invalid(error, as_json=as_json)
+        raise typer.Exit(FOUND_EXIT_CODE) from error
+    names = (planner.name_of(schedule), str(diff))
+    if check:
+        _report_valid(result, names[0], as_json=as_json)
+    elif other is not None:
+        _show_diff(result, other, names, as_json=as_json)
+    elif as_json:
+        _show_json(result)
+    else:
+        _show(result, generated=planner.is_generated(schedule))
+    if not as_json:
+        for warning in (*result.warnings, *(() if other is None else other.warnings)):
+            echo_warning(warning)
+    write(result, names[0])
 
 
-def _adapter_of(container: Wired) -> StrategyAdapter | None:
-    """Build the adapter that the configuration maps to its strategy, if it maps any."""
-    settings = container.settings()
-    mapping = settings.scheduler.custom_strategy_adapters
-    if not mapping:
-        return None
-    strategy, devices = (settings.trainer.get(key, "auto") for key in ("strategy", "devices"))
-    record = container.resolver().planned(mapping, strategy=strategy, devices=devices)
-    if record is None:
-        echo_warning(
-            f"Which adapter the strategy {strategy!r} gets is known when it runs. The plan uses the module's own "
-            "parameter names."
-        )
-        return None
-    return record(**(settings.scheduler.strategy_adapter_cfg or {}))
+def _show(result: Plan, *, generated: bool) -> None:
+    from rich.console import Console
+
+    from phasewire.app.planning.terminal import picture, table
+    from phasewire.app.planning.words import remarks
+
+    console = Console()
+    show(table(result, width=console.width if console.is_terminal else None))
+    typer.echo()
+    show(picture(result, width=console.width if console.is_terminal else _PIPED_PICTURE, plain=not console.is_terminal))
+    said = ["No schedule was given: this is the one that would be generated."] if generated else []
+    for remark in (*said, *remarks(result)):
+        typer.echo(remark)
 
 
-def _model_builder(model: str | None, init_args: str | None, container: Wired) -> Callable[[], object]:
-    from phasewire.adapters.errors import ConfigError
+#: Characters of a line of the picture where there is no terminal.
+_PIPED_PICTURE = 120
 
-    if model is not None:
-        return model_from_text(model, init_args)
-    if container.settings().model is None:
-        raise ConfigError(
-            "plan needs a model.",
-            remedy="Name its class, as in 'phasewire plan my_project.models.Classifier', or give --config FILE with a "
-            "model section.",
-        )
-    if init_args is not None:
-        raise ConfigError(
-            "The model and its arguments come from --config here.",
-            where="--init-args",
-            remedy="Change model.init_args in a further --config file, or name the class on the command line.",
-        )
-    return container.model
+
+def _show_json(result: Plan) -> None:
+    from phasewire.app.planning.as_json import plan_as_json
+
+    echo_json(plan_as_json(result))
+
+
+def _show_diff(result: Plan, other: Plan, names: tuple[str, str], *, as_json: bool) -> None:
+    from phasewire.app.planning.diff import diff_as_json, diff_tree
+
+    if as_json:
+        echo_json(diff_as_json(result, other))
+    else:
+        show(diff_tree(result, other, names))
+
+
+def _report_valid(result: Plan, name: str, *, as_json: bool) -> None:
+    from phasewire.app.planning.words import phase_count
+
+    if as_json:
+        echo_json({"valid": True, "error": None, "warnings": list(result.warnings)})
+        return
+    typer.echo(f"{name} is valid for {result.model}: {phase_count(len(result.phases))}.")
+
+
+def _report_invalid(error: Exception, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"valid": False, "error": str(error), "warnings": []})
+        return
+    typer.secho("Not valid: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(str(error), err=True)
+
+
+def _writer(files: list[Path]) -> Callable[[Plan, str], None]:
+    """Make what draws a plan into files; whether it can is seen before anything is planned."""
+    if not files:
+        return lambda _plan, _name: None
+    from phasewire.app.planning.drawing import PlanFiles
+
+    drawing = PlanFiles(files)
+
+    def write(result: Plan, name: str) -> None:
+        for file in drawing.write(result, name):
+            typer.echo(f"Wrote {file}", err=True)
+
+    return write

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -10,14 +13,32 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    from rich.tree import Tree
 
-__all__ = ["USER_ERROR_EXIT_CODE", "ErrorReportingGroup", "echo_warning", "stdout_console"]
+__all__ = [
+    "FOUND_EXIT_CODE",
+    "USER_ERROR_EXIT_CODE",
+    "ErrorReportingGroup",
+    "byte_bar",
+    "echo_json",
+    "echo_warning",
+    "show",
+    "stdout_console",
+]
+
+#: The exit code when what was checked has faults, for use in continuous integration.
+FOUND_EXIT_CODE = 1
 
 #: The exit code when what the user asked for cannot be done; the same as for a misspelt option.
 USER_ERROR_EXIT_CODE = 2
 
 #: Columns of tables that go to a file or a pipe, where there is no terminal to fit into.
 _PIPE_WIDTH = 160
+
+#: Columns of what is plain: no line is so long that it would be broken.
+_UNLIMITED_WIDTH = 10_000
 
 
 class ErrorReportingGroup(TyperGroup):
@@ -60,6 +81,28 @@ def echo_warning(message: str) -> None:
     typer.echo(message, err=True)
 
 
+@contextmanager
+def byte_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many bytes of how many are done, on stderr, where that is a terminal.
+
+    Args:
+        description: What is done.
+
+    Yields:
+        Is to be told the two numbers.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.description}", markup=False)
+    with Progress(
+        text, *columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
+    ) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 def stdout_console() -> Console:
     """Make the console that tables are printed on.
 
@@ -69,6 +112,38 @@ def stdout_console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def show(drawn: Table | Tree | Text) -> None:
+    """Print a table, a tree or a text: drawn in a terminal; elsewhere plain, whatever the width, for other programs.
+
+    Args:
+        drawn: What to print.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if console.is_terminal:
+        console.print(drawn)
+        return
+    if isinstance(drawn, Table):
+        drawn.box, drawn.pad_edge, drawn.title_justify, drawn.caption_justify = None, False, "left", "left"
+    plain = Console(width=_UNLIMITED_WIDTH, no_color=True, color_system=None, force_terminal=False)
+    with plain.capture() as captured:
+        plain.print(drawn, crop=False, soft_wrap=isinstance(drawn, Text))
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def echo_json(content: object) -> None:
+    """Print what a machine reads.
+
+    Args:
+        content: What JSON can hold.
+    """
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def _is_mendable(error: Exception) -> bool:

@@ -14,9 +14,15 @@ from phasewire.app.given_text import mapping_from_text, model_from_text
 from phasewire.app.wired import container_from, new_container
 
 __all__ = [
+    "AsJson",
+    "Attribute",
+    "BuiltAs",
     "ConfigFiles",
     "InitArgs",
+    "ModelArgument",
+    "ModelOption",
     "OnCpu",
+    "ScheduleFile",
     "container_from",
     "mapping_from_text",
     "model_from_text",
@@ -36,8 +42,37 @@ ConfigFiles = Annotated[
 ]
 InitArgs = Annotated[
     str | None,
-    typer.Option(metavar="YAML", help="Arguments of the model's constructor, as YAML or JSON text: '{width: 64}'."),
+    typer.Option(
+        metavar="YAML",
+        help="Arguments of the model's constructor, as YAML or JSON text: '{width: 64}'. For a folder, changes to its "
+        "config.json.",
+    ),
 ]
+BuiltAs = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help="The class to build from a folder (such as AutoModelForSequenceClassification) or from a checkpoint "
+        "(pkg.module.Class).",
+    ),
+]
+Attribute = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The attribute of your module that holds the model: the names of its parameters then begin with NAME.",
+    ),
+]
+_MODEL_HELP = "The model: pkg.module.Class, the folder of a Hugging Face model, or a checkpoint of Lightning"
+ModelArgument = Annotated[
+    str | None, typer.Argument(metavar="MODEL", help=f"{_MODEL_HELP}; by default that of --config.", show_default=False)
+]
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="MODEL", help=f"{_MODEL_HELP}; by default that of --config.", show_default=False)
+]
+ScheduleFile = Annotated[Path, typer.Argument(metavar="FILE", help="The schedule file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine to read.")]
 OnCpu = Annotated[
     bool,
     typer.Option("--on-cpu", help="Build the model on the CPU, for a constructor that needs real values."),

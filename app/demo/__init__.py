@@ -13,7 +13,7 @@ other seeds that did print test accuracies, and not tuned since.
 """
 
 from phasewire.app.demo.data import DigitsDataModule
-from phasewire.app.demo.job import BEST_CHECKPOINT, DemoJob, new_run_folder
+from phasewire.app.demo.job import BEST_CHECKPOINT, DemoJob, new_run_folder, report_of
 from phasewire.app.demo.model import DigitsClassifier
 from phasewire.app.demo.report import RunResult, Spread, WaySummary, results_table, summarize
 from phasewire.app.demo.wiring import DemoWiring
@@ -28,6 +28,7 @@ __all__ = [
     "Spread",
     "WaySummary",
     "new_run_folder",
+    "report_of",
     "results_table",
     "summarize",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from phasewire.app.demo.surroundings import lightning_errors_only, single_thread
 from phasewire.app.demo.training import Training, read_checkpoint
 from phasewire.app.demo.wiring import PRETRAIN, DemoWiring
 from phasewire.app.plan import build_model, plan_schedule
+from phasewire.app.report import REPORT_NAME, write_report
 from phasewire.app.schedule.files import load_schedule, save_schedule
+from phasewire.app.watching.run_record import RECORD_NAME
 from phasewire.app.wired import Wired
 
-__all__ = ["BEST_CHECKPOINT", "DemoJob", "new_run_folder"]
+__all__ = ["BEST_CHECKPOINT", "DemoJob", "new_run_folder", "report_of"]
 
 #: The copy of the best checkpoint in the run folder.
 BEST_CHECKPOINT = "best.ckpt"
@@ -109,6 +112,24 @@ class DemoJob:
             for run in (PRETRAIN, *self._wiring.ways)
         )
         return one_seed * len(self._wiring.seeds)
+
+
+def report_of(folder: Path, results: Sequence[RunResult]) -> Path | None:
+    """Write the report of the run that went through the most phases; of several, of the one with the lowest loss.
+
+    Args:
+        folder: The run folder.
+        results: What was trained.
+
+    Returns:
+        The page; ``None`` without matplotlib, or where the configuration lets runs leave no record.
+    """
+    if find_spec("matplotlib") is None:
+        return None
+    phases = {way: len(load_schedule(folder / f"{way}_schedule.yaml").phases) for way in {each.way for each in results}}
+    shown = min(results, key=lambda result: (-phases[result.way], result.val_loss))
+    record = next((folder / shown.checkpoint).parents[2].rglob(RECORD_NAME), None)
+    return None if record is None else write_report(record, folder / REPORT_NAME)
 
 
 def new_run_folder(wanted: Path) -> Path:

@@ -6,18 +6,22 @@ Both are plain Lightning callbacks in every other respect, and take the same arg
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.errors import CheckpointError, ConfigError, PhasewireError
 from phasewire.adapters.logged_metrics import not_logged
 from phasewire.app.atomic_save import replace_link
 from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
-from phasewire.app.phases.checkpoint_files import may_be_replaced, newest_link, relocated
+from phasewire.app.phases.checkpoint_files import FileNames, may_be_replaced, newest_link, relocated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +101,8 @@ class FTSEarlyStopping(EarlyStopping):
         if self.ended_run:
             trainer.should_stop = True
             rank_zero.info(
-                f"Early stopping had ended the training in epoch {self.stopped_epoch}, before the checkpoint was saved."
+                f"Nothing is trained: early stopping had ended the training in epoch {self.stopped_epoch}, before the "
+                "checkpoint was saved. To go on, resume with a greater patience."
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -120,6 +125,12 @@ class FTSEarlyStopping(EarlyStopping):
             raise not_logged(type(self).__name__, self.monitor, trainer) from error
         if stopping_before or not trainer.should_stop:
             return
+        if self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC:
+            rank_zero_warn(
+                f"Training stops: {self.monitor!r} is {float(trainer.callback_metrics[self.monitor])}. Once the cause "
+                "is mended (a learning rate that is too high, or a division by zero), resume from a checkpoint of an "
+                "earlier epoch: one that is saved from here on tells that the training has ended."
+            )
         # Lightning lets any process stop all of them, but only the process that decided knows its reason.
         patient = self.stopping_reason in (EarlyStoppingReason.NOT_STOPPED, EarlyStoppingReason.PATIENCE_EXHAUSTED)
         if self.final_phase or not trainer.strategy.reduce_boolean_decision(patient, all=True):
@@ -143,12 +154,16 @@ class FTSEarlyStopping(EarlyStopping):
         A run that ended because its patience was used up goes on with more of it.
         """
         patience = self.patience
-        super().load_state_dict(state_dict)
+        with _restoring(self):
+            super().load_state_dict(state_dict)
+            _require_score(self.best_score)
+            self.wait_count, self.stopped_epoch = int(self.wait_count), int(self.stopped_epoch)
+            self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
+            ended_run = bool(state_dict.get("ended_run", False))
         self.patience = patience
-        self.es_phase_complete = bool(state_dict.get("es_phase_complete", False))
         was_patience = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
         has_more = was_patience and self.wait_count < patience
-        self.ended_run = bool(state_dict.get("ended_run", False)) and not has_more
+        self.ended_run = ended_run and not has_more
 
 
 @linking_with(replace_link)
@@ -168,6 +183,8 @@ class FTSCheckpoint(ModelCheckpoint):
     _best_seen: tuple[str, float | None] = ("", None)
     _saving_in: pl.Trainer | None = None
     _resumed: bool = False
+    _names: FileNames | None = None
+    _keeps_best: bool = False
 
     def connect(self, phases: Phases) -> None:
         """Take the scheduler whose phases are recorded.
@@ -206,6 +223,7 @@ class FTSCheckpoint(ModelCheckpoint):
         """
         super().on_fit_start(trainer, pl_module)
         self._phases = _scheduler_in(trainer, self._phases, self)
+        self._file_names().begin(self.dirpath)
 
     def on_train_batch_end(
         self,
@@ -224,6 +242,7 @@ class FTSCheckpoint(ModelCheckpoint):
             raise
         finally:
             self._saving_in = None
+            self._file_names().release()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -232,6 +251,25 @@ class FTSCheckpoint(ModelCheckpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
         self._save(trainer, lambda: super(FTSCheckpoint, self).on_validation_end(trainer, pl_module))
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save where Lightning's callback saves, but over none of the best checkpoints."""
+        self._keeps_best = True
+        try:
+            super().on_exception(trainer, pl_module, exception)
+        finally:
+            self._keeps_best = False
+            self._file_names().release()
+
+    # Any: metrics are what the module logged.
+    def format_checkpoint_name(
+        self, metrics: dict[str, Any], filename: str | None = None, ver: int | None = None, prefix: str | None = None
+    ) -> str:
+        """Give the name of a checkpoint; one that is saved on an exception does not get that of a best one."""
+        name, number = super().format_checkpoint_name(metrics, filename, ver, prefix), self.STARTING_VERSION
+        while self._keeps_best and name in self.best_k_models:
+            name, number = super().format_checkpoint_name(metrics, filename, number, prefix), number + 1
+        return name
 
     def _save(self, trainer: pl.Trainer, save: Callable[[], None]) -> None:
         self._saving_in = trainer
@@ -242,8 +280,11 @@ class FTSCheckpoint(ModelCheckpoint):
             raise
         finally:
             self._saving_in = None
+            self._file_names().release()
 
     def _explain(self, error: MisconfigurationException, trainer: pl.Trainer) -> None:
+        if isinstance(error, PhasewireError):
+            return  # says itself what is wrong
         if self.monitor is not None and self.monitor not in trainer.callback_metrics:
             raise not_logged(type(self).__name__, self.monitor, trainer) from error
 
@@ -251,11 +292,21 @@ class FTSCheckpoint(ModelCheckpoint):
         """Tell whether a file must not be written over, which gives the new one a number.
 
         A run that was cut off may have saved files after the checkpoint it resumes from, and a resumed run saves the
-        same again: those it may replace.
+        same again: those it may replace. A name that another run is about to save is taken, too.
         """
-        if not super().file_exists(os.fspath(filepath), trainer):
-            return False
-        return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
+        there = super().file_exists
+
+        def must_stay() -> bool:
+            if not there(os.fspath(filepath), trainer):
+                return False
+            return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
+
+        return not self._file_names().is_free(filepath, trainer, must_stay)
+
+    def _file_names(self) -> FileNames:
+        if self._names is None:
+            self._names = FileNames()
+        return self._names
 
     # Any: the type Lightning gives the state of a callback.
     def state_dict(self) -> dict[str, Any]:
@@ -279,8 +330,16 @@ class FTSCheckpoint(ModelCheckpoint):
         Lightning gives up the best checkpoints when the folder is another one, as it is in every run with a default
         logger. Their files count wherever they are.
         """
+        with _restoring(self):
+            self._restore(state_dict)
+
+    def _restore(self, state_dict: dict[str, Any]) -> None:  # Any: as above
         state = relocated(state_dict, self.dirpath)
         super().load_state_dict({**state, "dirpath": self.dirpath})
+        for score in (self.best_model_score, *self.best_k_models.values()):
+            _require_score(score)
+        if 0 < self.save_top_k <= len(self.best_k_models) and self.kth_best_model_path not in self.best_k_models:
+            raise ValueError(f"{self.kth_best_model_path!r} is none of the best files")
         if self.save_last == "link" and self.dirpath is not None:
             # The link is made after the file it points to was saved, and is not mentioned there.
             self.last_model_path = newest_link(self.dirpath, self.best_k_models) or self.last_model_path
@@ -295,6 +354,23 @@ class FTSCheckpoint(ModelCheckpoint):
     def _best_now(self) -> tuple[str, float | None]:
         # The score tells apart two files that were written under one name.
         return self.best_model_path, None if self.best_model_score is None else float(self.best_model_score)
+
+
+@contextmanager
+def _restoring(callback: FTSEarlyStopping | FTSCheckpoint) -> Iterator[None]:
+    """Say of a state that cannot be restored whose it is."""
+    try:
+        yield
+    except Exception as error:  # a file that was changed may hold anything
+        raise CheckpointError(
+            f"The state of {type(callback).__name__} cannot be read ({type(error).__name__}: {error}).",
+            remedy="The file was changed after it was written; use another checkpoint.",
+        ) from error
+
+
+def _require_score(score: object) -> None:
+    if score is not None and not (isinstance(score, Tensor) and score.numel() == 1):
+        raise TypeError(f"{score!r} is no score")
 
 
 def _scheduler_in(

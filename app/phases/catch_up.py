@@ -104,7 +104,8 @@ class CatchUp:
             if metric is None:
                 rank_zero_warn(
                     f"The lr scheduler that monitors {config.monitor!r} misses one step: epoch {epoch} was "
-                    "interrupted, and the checkpoint holds no metric of that name."
+                    "interrupted, and the checkpoint holds no metric of that name. Its rate may change an epoch later "
+                    "than it would have."
                 )
                 continue
             module.lr_scheduler_step(config.scheduler, metric)

@@ -3,16 +3,90 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
+
+from phasewire.app.atomic_save import is_local
+from phasewire.app.lightning_seams import callbacks_of, last_saved
+from phasewire.app.name_claims import NameClaims
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-__all__ = ["may_be_replaced", "newest_link", "relocated"]
+__all__ = ["FileNames", "may_be_replaced", "newest_link", "relocated"]
+
+
+class FileNames:
+    """The names of the files that a checkpoint callback saves, beside other runs that save in the same folder.
+
+    Lightning looks whether a name is free, and saves a while later. Two runs that do so at once would take one name,
+    and restore each other's weights.
+    """
+
+    def __init__(self) -> None:
+        self._claims = NameClaims()
+        self._there_before: frozenset[str] = frozenset()
+        self._own: set[str] = set()
+        self._warned = False
+
+    def begin(self, folder: str | os.PathLike[str] | None) -> None:
+        """Note what is there when a fit begins.
+
+        Args:
+            folder: The folder of the callback.
+        """
+        local = folder is not None and is_local(folder) and Path(folder).is_dir()
+        self._there_before = frozenset(os.listdir(folder) if local else ())  # noqa: PTH208  # their names alone
+        self._warned = False
+
+    def is_free(self, path: str | os.PathLike[str], trainer: pl.Trainer, exists: Callable[[], bool]) -> bool:
+        """Tell whether a name can be taken, and keep it for this process until :meth:`release`; call it on all ranks.
+
+        Args:
+            path: The name.
+            trainer: The running Trainer.
+            exists: Whether the file is there and must stay.
+
+        Returns:
+            Whether it is free.
+        """
+        name = os.fspath(path)
+        refused = trainer.is_global_zero and not self._claims.claim(name)
+        taken = trainer.strategy.reduce_boolean_decision(refused, all=False)
+        if not taken and not exists():
+            self._own.add(name)
+            return True
+        self._claims.release(name)
+        if taken or self._is_foreign(name, trainer):
+            self._warn(name)
+        return False
+
+    def release(self) -> None:
+        """Let other processes have the names whose files are saved now, or never will be."""
+        self._claims.release()
+
+    def _is_foreign(self, name: str, trainer: pl.Trainer) -> bool:
+        if not trainer.is_global_zero or name in self._own or Path(name).name in self._there_before:
+            return False
+        callbacks = (callback for callback in callbacks_of(trainer) if isinstance(callback, ModelCheckpoint))
+        return not any(
+            name in (last_saved(callback), callback.last_model_path, *callback.best_k_models) for callback in callbacks
+        )
+
+    def _warn(self, name: str) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        rank_zero_warn(
+            f"Another run saves checkpoints in the same folder, at the same time: {name} is not this run's. This run "
+            "gives its file another name, so nothing is lost; but give each run a folder of its own "
+            "(FTSCheckpoint(dirpath=...)), lest one resumes from a checkpoint of the other."
+        )
 
 
 # Any: the values of a callback's state are of several types.
@@ -24,10 +98,12 @@ def relocated(state: Mapping[str, Any], folder: str | os.PathLike[str] | None) -
         folder: The folder that the callback writes to now.
 
     Returns:
-        The state, with every file that is gone but stands in the folder under its name named there.
+        The state, with every file that is gone but stands in the folder under its name named there. Paths hold no "..":
+        Lightning removes what seems to be below the folder, and a file may name any path.
     """
 
     def found(path: str) -> str:
+        path = os.path.abspath(path) if path and is_local(path) else path  # noqa: PTH100  # Path keeps ".."
         if not path or folder is None or Path(path).exists():
             return path
         moved = Path(folder) / Path(path).name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["Companions", "find_companions", "refuse_a_second"]
 
 _DEFAULT_MONITOR: Final = "val_loss"
+
+#: What the callbacks of ours do that Lightning's do not.
+_NEW_ABILITY: Final = MappingProxyType(
+    {
+        "FTSEarlyStopping": "ends the phase, and only in the last phase the training",
+        "FTSCheckpoint": "also records the phase, so that the best checkpoint can be restored between phases",
+    }
+)
 
 _C = TypeVar("_C", FTSEarlyStopping, FTSCheckpoint)
 
@@ -229,7 +238,10 @@ def _without_superseded(callbacks: Sequence[Callback]) -> list[Callback]:
 
 
 def _converted(callback: Callback, kind: type[_C]) -> _C:
-    rank_zero.info(f"{type(callback).__name__} now works phase by phase, as {kind.__name__}; its settings are kept.")
+    rank_zero.info(
+        f"Your {type(callback).__name__} was made an {kind.__name__}, which {_NEW_ABILITY[kind.__name__]}. It is the "
+        "same object, with all its settings."
+    )
     callback.__class__ = kind
     if not isinstance(callback, kind):
         raise TypeError(f"{type(callback).__name__} was not converted to {kind.__name__}.")

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.adapters.name_rules import NameRules
 from phasewire.adapters.sharding import class_name
 from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
 from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
@@ -19,6 +21,7 @@ from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases
 from phasewire.app.phases.phase_criteria import PhaseCriteria, looks_at_epoch_end
+from phasewire.app.phases.put_back import remembered
 from phasewire.app.phases.runner import PhaseRunner
 from phasewire.app.phases.saved_state import SavedState
 from phasewire.app.phases.schedule_source import (
@@ -33,6 +36,7 @@ from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.resolved import ResolvedSchedule
 from phasewire.app.schedule.validate import ScheduleValidator, shared_parameter_names
+from phasewire.app.watching.fit_watch import FitWatch
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -82,6 +86,8 @@ class FitSession:
         self._validator = validator
         self._generators = generators
         self._criteria = PhaseCriteria.of(settings, criteria)
+        self._watch = FitWatch(trainer, settings)
+        self._log_folder = ""
         self._runner: PhaseRunner | None = None
         self._companions: Companions | None = None
         self._given: Schedule | None = None
@@ -91,6 +97,7 @@ class FitSession:
         self._checked_monitors: set[str] = set()
         self._epoch_begun = -1
         self._has_begun = False
+        self._put_back: Callable[[], None] | None = None
 
     @property
     def runner(self) -> PhaseRunner | None:
@@ -167,9 +174,11 @@ class FitSession:
             raise ConfigError("There is no schedule to validate yet.", remedy="Call trainer.fit first.")
         # An adapter may have edited the plain schedule before it asks for the default validation.
         edited = self.plain_schedule != self._given.to_dict()
+        with calling(self._adapter, "get_named_params_for_schedule_validation"):
+            named_parameters = self._adapter.get_named_params_for_schedule_validation()
         self._resolved = self._validator.validate(
             Schedule.from_mapping(self.plain_schedule) if edited else self._given,
-            self._adapter.get_named_params_for_schedule_validation(),
+            named_parameters,
             base_max_lr=self._settings.base_max_lr,
             epoch_transitions_only=self._criteria.are_all(EpochCriterion),
             epochs_end_phases=self._criteria.uses(EpochCriterion),
@@ -178,6 +187,12 @@ class FitSession:
         )
         self.plain_schedule = self._resolved.to_dict()
         return self._resolved.final_depth, self._resolved.highest_transition_epoch
+
+    def put_back(self) -> None:
+        """Put back what the schedule changed on the Trainer and the module, besides what it trains."""
+        put_back, self._put_back = self._put_back, None
+        if put_back is not None:
+            put_back()
 
     def _prepare_phases(self) -> None:
         """Obtain and resolve the schedule, then freeze the module and thaw phase 0."""
@@ -202,17 +217,21 @@ class FitSession:
             self._settings,
             self._companions,
             self._criteria,
+            self._watch,
             saved_state=self.saved_state,
         )
+        self._put_back = remembered(trainer, module)
         if not is_dry_run(trainer):
             self._runner.extend_max_epochs()
         self._runner.freeze()
-        self._adapter.on_after_init_fts()
+        with calling(self._adapter, "on_after_init_fts"):
+            self._adapter.on_after_init_fts()
 
     def _resolve_schedule(self, folder: str) -> ResolvedSchedule:
         self._given = obtain_schedule(self._trainer, self._generate_schedule, self._settings.ft_schedule, folder)
         self.plain_schedule = self._given.to_dict()
-        self._adapter.validate_ft_sched()
+        with calling(self._adapter, "validate_ft_sched"):
+            self._adapter.validate_ft_sched()
         resolved = self._resolved
         if resolved is None or resolved.to_dict() != self.plain_schedule:
             # An adapter that validates by itself leaves the plain schedule as it wants it trained.
@@ -227,7 +246,8 @@ class FitSession:
         """Write a generated schedule: that of the generator in the settings, or else the adapter's."""
         settings, module = self._settings, self._trainer.lightning_module
         if settings.schedule_generator is None:
-            path = self._adapter.gen_ft_schedule(folder)
+            with calling(self._adapter, "gen_ft_schedule"):
+                path = self._adapter.gen_ft_schedule(folder)
             if path is None and self._trainer.is_global_zero:
                 raise AdapterError(
                     f"{type(self._adapter).__name__}.gen_ft_schedule gave no path, so there is no schedule to train.",
@@ -263,8 +283,8 @@ class FitSession:
             runner.resume(self._saved)
         runner.try_new_optimizers()
         if not trainer.strategy.restore_checkpoint_after_setup:
-            self._adapter.on_phase_thawed(runner.depth)
-        folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
+            runner.tell_thawed()
+        self._log_folder = folder = log_folder(trainer, self._settings.log_dir)  # asks all ranks
         writes = trainer.is_global_zero and not is_dry_run(trainer)
         if self._settings.ft_schedule is not None and self._given is not None and writes:
             save_used_schedule(self._given, trainer.lightning_module, folder)
@@ -278,11 +298,20 @@ class FitSession:
         self._catch_up.begin(self._trainer)
         if self._trainer.strategy.restore_checkpoint_after_setup:
             # Only now is it known which phase that is: a checkpoint is read after begin_fit.
-            self._adapter.on_phase_thawed(self.running().depth)
+            self.running().tell_thawed()
         if self._saved is not None and self._trainer.ckpt_path is not None:
             self.kept_files.resume(self._trainer.ckpt_path, self._saved.put_off)
         runner = self.running()
         runner.begin_training()
+        self._watch.begin(
+            runner.begun(),
+            adapter=self._adapter,
+            schedule=runner.recorded_schedule(),
+            checkpoint=None if self._companions is None else self._companions.checkpoint,
+            folder=self._log_folder,
+            resumed=self._saved is not None,
+            remark=runner.resume_remark,
+        )
         if runner.depth < runner.final_depth:
             refuse_averaging_across_phases(self._trainer, runner.final_depth, runner.final_phase_begins_by())
 
@@ -296,8 +325,10 @@ class FitSession:
             return
         self._epoch_begun = self._trainer.current_epoch
         self._catch_up.settle(self._trainer)
+        self._watch.note_epoch()
         if is_over():
             self.running().advance()
+        self._watch.epoch_begins(self.running().standing())
 
     def end_validation(self) -> None:
         """Look at the metrics after a validation."""
@@ -315,7 +346,8 @@ class FitSession:
         logged = monitors.intersection(self._trainer.callback_metrics)
         for monitor in logged - self._checked_monitors:
             self._checked_monitors.add(monitor)
-            self._adapter.on_validate_monitor_metric(monitor)
+            with calling(self._adapter, "on_validate_monitor_metric"):
+                self._adapter.on_validate_monitor_metric(monitor)
 
     def end_epoch(self) -> None:
         """Look at the metrics at the end of an epoch, and note what Lightning leaves out there."""
@@ -323,10 +355,30 @@ class FitSession:
         if looks_at_epoch_end(self._trainer):
             self.running().look()
         self._catch_up.note_epoch_end(self._trainer)
+        self._watch.epoch_ended()
 
     def end_training(self) -> None:
-        """Catch up on what Lightning leaves out of a resumed fit."""
+        """Catch up on what Lightning leaves out of a resumed fit, and tell that training has ended."""
         self._catch_up.settle(self._trainer)
+        stopping = None if self._companions is None else self._companions.early_stopping
+        if not self._trainer.should_stop:
+            self._watch.end("finished", "max_epochs or max_steps was reached")
+        elif self.running().has_ended_training:
+            self._watch.end("finished", "a transition criterion ended the last phase")
+        elif stopping is not None and stopping.ended_run:
+            self._watch.end("finished", f"early stopping on {stopping.monitor}")
+        else:
+            self._watch.end("stopped", "another callback, or a signal, asked the Trainer to stop")
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that training has failed.
+
+        Args:
+            error: What stopped it.
+        """
+        asked_for = isinstance(error, KeyboardInterrupt | SystemExit | SIGTERMException)
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        self._watch.end("stopped" if asked_for else "failed", reason)
 
     def end_fit(self, remove: Callable[[str], object]) -> None:
         """Remove the checkpoints whose removal was put off.

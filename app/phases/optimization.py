@@ -110,6 +110,26 @@ class PhaseOptimization:
         """
         return group_names(self.optimizer, self._named_parameters())
 
+    def recorded_groups(self) -> GroupNames:
+        """Name the parameters of every group as a checkpoint records them.
+
+        Returns:
+            For every group, the names of its parameters before the module was wrapped; nothing without an optimizer.
+        """
+        return [self.recorded(names) for names in self.group_names()] if self._trainer.optimizers else []
+
+    def recorded(self, names: Sequence[str]) -> list[str]:
+        """Give the names that a checkpoint records.
+
+        Args:
+            names: Names of ``module.named_parameters()``.
+
+        Returns:
+            The names before the module was wrapped.
+        """
+        adapter = self._adapter
+        return adapter.recorded_names(names) if isinstance(adapter, ShardedCheckpoints) else list(names)
+
     def snapshot(self) -> OptimizationState:
         """Give what a checkpoint must tell, so that the optimizer's state can be loaded from it.
 
@@ -117,7 +137,7 @@ class PhaseOptimization:
             The state.
         """
         return OptimizationState(
-            groups=self._recorded(self.group_names()) if self._trainer.optimizers else [],
+            groups=self.recorded_groups(),
             optimizer_phase=self._state.optimizer_phase,
             lr_scheduler_phase=self._state.lr_scheduler_phase,
             lr_scheduler_groups=self._state.lr_scheduler_groups,
@@ -323,10 +343,6 @@ class PhaseOptimization:
         if reinit is None:
             raise _not_started_anew("optimizer", depth)
         return reinit
-
-    def _recorded(self, groups: GroupNames) -> GroupNames:
-        adapter = self._adapter
-        return [adapter.recorded_names(g) for g in groups] if isinstance(adapter, ShardedCheckpoints) else groups
 
     def _names_of_recorded(self, groups: GroupNames) -> GroupNames:
         adapter = self._adapter

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -24,6 +22,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from phasewire.adapters.errors import CheckpointError, did_you_mean
 from phasewire.adapters.lightning_seams import nested, saves_model_parallel_shards, unwrapped_name
+from phasewire.adapters.shard_reader import ShardReader, reading_shards
 from phasewire.adapters.sharding import reshard
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ class ParallelCheckpoints:
     def __init__(self, strategy: ModelParallelStrategy) -> None:
         self._strategy = strategy
         self._folder: Path | None = None
+        self._unsafe = False
 
     @property
     def has_read_shards(self) -> bool:
@@ -78,6 +78,7 @@ class ParallelCheckpoints:
             FileNotFoundError: There is no checkpoint.
         """
         path = Path(self._strategy.broadcast(checkpoint_path))
+        self._unsafe = weights_only is False
         self._folder = path if (path / _METADATA_FILE).is_file() else None
         if self._folder is None:
             if path.is_dir():
@@ -184,7 +185,7 @@ class ParallelCheckpoints:
             stored = metadata.state_dict_metadata[f"state_dict.{name}"]
             if isinstance(stored, TensorStorageMetadata) and isinstance(value, torch.Tensor):
                 _require_shape(name, stored.size, value.shape)
-        _load({"state_dict": state}, folder)
+        self._load({"state_dict": state}, folder)
         return state
 
     def _shards_of_optimizer(self, folder: Path, key: str, optimizer: Optimizer) -> Checkpoint:
@@ -199,9 +200,14 @@ class ParallelCheckpoints:
             stored = metadata.state_dict_metadata[flat_key]
             like = named.get(path[2]) if path[1] == "state" else None
             flat[flat_key] = _room_for(stored, like, flat_key) if isinstance(stored, TensorStorageMetadata) else None
-        _load(flat, folder)
+        self._load(flat, folder)
         # A state without tensors, as plain SGD has, leaves no trace in the folder.
         return {"state": {}, **nested(flat, paths)[key]}
+
+    # Any: tensors are loaded in place, other values are put in.
+    def _load(self, state: dict[str, Any], folder: Path) -> None:
+        with reading_shards(folder):
+            load(state, storage_reader=ShardReader(folder, unsafe=self._unsafe))
 
     def _for_optimizer(self, state: Mapping[str, Any], optimizer: Optimizer) -> Checkpoint:
         """Number the parameters of a state as the optimizer does, and shard its tensors as they are sharded."""
@@ -233,7 +239,7 @@ def _parameters_of(optimizer: Optimizer) -> Iterator[Parameter]:
 
 
 def _metadata(folder: Path) -> Metadata:
-    return FileSystemReader(folder).read_metadata()
+    return ShardReader(folder).read_metadata()
 
 
 def _paths(metadata: Metadata) -> dict[str, tuple[Any, ...]]:
@@ -274,19 +280,6 @@ def _require_shape(name: str, saved: torch.Size, wanted: torch.Size) -> None:
             remedy="Load it with the module and the optimizer that it was saved with; of an optimizer that keeps "
             "tensors of other shapes than its parameters', a state cannot be restored.",
         )
-
-
-# Any: tensors are loaded in place, other values are put in.
-def _load(state: dict[str, Any], folder: Path) -> None:
-    try:
-        load(state, checkpoint_id=folder)
-    except CheckpointException as error:  # no Exception, so that nothing else would take it for one
-        causes = "; ".join(f"rank {rank}: {failure[0]}" for rank, failure in error.failures.items())
-        raise CheckpointError(
-            f"The shards cannot be read ({causes}).",
-            where=str(folder),
-            remedy="Give a folder that is whole and was saved with this module.",
-        ) from error
 
 
 def _gathered(value: object) -> object:

@@ -80,7 +80,10 @@ def load_when_written(
                 return checkpoint
             problem = ValueError(f"it holds step {step}, and step {saved_at_step} was saved there")
         if pause == _FIRST_PAUSE:
-            rank_zero.info(f"Waiting for {type(checkpoint_io).__name__} to finish writing a checkpoint ({problem}).")
+            rank_zero.info(
+                f"The checkpoint to restore is not whole yet ({problem}). Waiting up to {longest_wait:g} seconds for "
+                f"{type(checkpoint_io).__name__} to finish it."
+            )
         if time.monotonic() >= deadline:
             raise CheckpointError(
                 f"The checkpoint is not there or not whole {longest_wait:g} seconds after it was wanted "

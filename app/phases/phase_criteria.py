@@ -91,6 +91,11 @@ class PhaseCriteria:
         return all(isinstance(each.criterion, kind) for each in self._criteria)
 
     @property
+    def built(self) -> tuple[BuiltCriterion, ...]:
+        """The criteria."""
+        return tuple(self._criteria)
+
+    @property
     def watched(self) -> dict[str, str]:
         """The metrics they monitor, with the mode of each."""
         criteria = [each.criterion for each in self._criteria]
@@ -100,6 +105,11 @@ class PhaseCriteria:
     def is_over(self) -> bool:
         """Whether one has said, after a validation, that the phase is over; the same on all processes."""
         return any(self._over)
+
+    @property
+    def over(self) -> list[str]:
+        """Those that have said so, by their labels."""
+        return [each.label for each, is_over in zip(self._criteria, self._over, strict=True) if is_over]
 
     def ending(self, phase: PhaseProgress) -> list[str]:
         """Ask before an epoch.

@@ -19,6 +19,7 @@ from phasewire.app.lightning_seams import (
     restore_model_state,
     restore_optimizer_state,
 )
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.other_callbacks import restore_averages
 from phasewire.app.phases.pending_saves import finish_saves
 from phasewire.app.phases.rollback import is_defined_elsewhere
@@ -39,8 +40,8 @@ def restore_best(
     path: str,
     optimization: PhaseOptimization | None,
     *,
-    is_current: bool,
-) -> None:
+    already: tuple[int, int] | None,
+) -> tuple[int, int]:
     """Restore weights and the states of precision and optimizer from the best checkpoint.
 
     Learning rates, lr schedulers, callbacks and loops keep their progress: early stopping, checkpoint bookkeeping and
@@ -51,15 +52,18 @@ def restore_best(
         adapter: The connected adapter.
         path: The best checkpoint.
         optimization: The optimizer of this run; ``None`` leaves it, where the phase that begins starts a new one.
-        is_current: Module and optimizer are what the checkpoint holds. It is then read only for the hooks that are
-            given it, and tensors are not copied.
+        already: The epoch and the phase in which it was written, if module and optimizer are what it holds. It is then
+            read only for the hooks that are given it, and tensors are not copied.
+
+    Returns:
+        The epoch and the phase in which it was written.
 
     Raises:
         CheckpointError: The checkpoint does not belong to this run, or cannot be restored.
     """
-    if is_current and not _is_looked_at(trainer, adapter):
+    if already is not None and not _is_looked_at(trainer, adapter):
         rank_zero.info(f"The weights are those of the best checkpoint, {path}.")
-        return
+        return already
     # One process writes, and all wait for it.
     finish_saves(trainer.strategy.checkpoint_io)
     trainer.strategy.barrier("phasewire.restore_best")
@@ -72,13 +76,15 @@ def restore_best(
                 remedy="Set restore_best=False, or do not change FTSCheckpoint.best_model_path during the run.",
             )
         state = PhaseState.from_dict(saved, where=path)
-        if is_current:
+        if already is not None:
             _put_present_tensors(trainer, checkpoint)
         restore_model_state(trainer)
         restore_averages(trainer, checkpoint, path)
         if optimization is not None:
-            adapter.on_before_restore_optimizers_and_lrs()
+            with calling(adapter, "on_before_restore_optimizers_and_lrs"):
+                adapter.on_before_restore_optimizers_and_lrs()
             optimization.take_over(state.optimization, lambda: _load_optimizer(trainer, adapter, checkpoint))
+        return int(checkpoint["epoch"]), state.depth
 
 
 def _is_looked_at(trainer: pl.Trainer, adapter: StrategyAdapter) -> bool:

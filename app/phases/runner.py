@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -14,6 +14,7 @@ from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.criteria import EpochCriterion
 from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
@@ -24,6 +25,8 @@ from phasewire.app.phases.schedule_changes import changes_between, record_of, re
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
+from phasewire.app.watching.standing import Group, PhaseBegun, Restored, Standing, Thawed
+from phasewire.app.watching.words import ended_by_words, what_ends
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from phasewire.app.phases.thaw import BatchNorm
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
+    from phasewire.app.watching.fit_watch import FitWatch
 
 __all__ = ["PhaseRunner"]
 
@@ -50,11 +54,13 @@ class PhaseRunner:
         settings: The settings of the scheduler.
         companions: The callbacks the run works with.
         criteria: Decide that a phase is over.
+        watch: Tells people how it goes.
         saved_state: Tells that there is nothing to restore.
 
     Attributes:
         schedule: The resolved schedule.
         has_ended_training: A criterion has ended the last phase, and with it the training.
+        resume_remark: What there is to say of the checkpoint that was resumed.
     """
 
     def __init__(
@@ -66,17 +72,22 @@ class PhaseRunner:
         settings: SchedulerSettings,
         companions: Companions,
         criteria: PhaseCriteria,
+        watch: FitWatch,
         *,
         saved_state: SavedState,
     ) -> None:
         self.schedule = schedule
         self.has_ended_training = False
+        self.resume_remark = ""
         self._trainer = trainer
         self._module = module
         self._adapter = adapter
         self._settings = settings
         self._companions = companions
         self._criteria = criteria
+        self._watch = watch
+        self._thawed = Thawed(module)
+        self._group_phases: list[int | None] = []
         self._saved_state = saved_state
         self._ended_by: list[str] = []
         self._support = support_for(trainer.strategy)
@@ -138,6 +149,44 @@ class PhaseRunner:
             optimization=self._optimization.snapshot(),
         )
 
+    def recorded_schedule(self) -> list[dict[str, Any]]:
+        """Give the phases as plain values."""
+        return self._state.schedule
+
+    def standing(self) -> Standing:
+        """Tell where the run stands, for people."""
+        optimizers = self._trainer.optimizers
+        rates = [float(group["lr"]) for group in optimizers[0].param_groups] if optimizers else []
+        phases = [*self._group_phases, *[None] * len(rates)]
+        return Standing(
+            depth=self.depth,
+            final_depth=self.final_depth,
+            trained=self._thawed.trained,
+            total=self._thawed.total,
+            groups=tuple(Group(rate, phase) for rate, phase in zip(rates, phases, strict=False)),
+            ends=what_ends(self._criteria.built, self._progress()),
+        )
+
+    def begun(self) -> PhaseBegun:
+        """Tell in which phase the fit begins, for people.
+
+        Returns:
+            The phase.
+        """
+        groups = self._optimization.recorded_groups()
+        self._group_phases = [self._thawed.phase_of(group[0]) if group else None for group in groups]
+        return self._begun(self._module_names(self.depth), None)
+
+    def _begun(self, names: list[str], restored: Restored | None) -> PhaseBegun:
+        return PhaseBegun(
+            standing=self.standing(),
+            epoch=self._trainer.current_epoch,
+            names=tuple(self._logical(names)),
+            parameters=self._thawed.add(self.depth, self._optimization.recorded(names)),
+            ended_by=tuple(self._ended_by),
+            restored=restored,
+        )
+
     def begin(self) -> None:
         """Note that training begins in phase 0, with the optimizer as the schedule wants it."""
         self._state.begun = True
@@ -160,7 +209,9 @@ class PhaseRunner:
 
     def thaw_phase_zero(self) -> None:
         """Thaw the parameters the first phase trains."""
-        self._thaw(self._module_names(0), init_thaw=True)
+        names = self._module_names(0)
+        self._thaw(names, init_thaw=True)
+        self._thawed.add(0, self._optimization.recorded(names))
 
     def extend_max_epochs(self) -> None:
         """Let the last phase run to the highest epoch of the schedule, when it has one of its own.
@@ -173,7 +224,10 @@ class PhaseRunner:
             return
         if epochs[-1] < 0 or limit is None or limit < 0 or max(epochs) <= limit:
             return
-        rank_zero.info(f"max_epochs was raised from {limit} to {max(epochs)}, the last epoch of the schedule.")
+        rank_zero.info(
+            f"max_epochs was raised from {limit} to {max(epochs)}, because the schedule lets its last phase train "
+            "until then. To end earlier, lower max_transition_epoch of the last phase, or leave it out."
+        )
         self._trainer.fit_loop.max_epochs = max(epochs)
 
     def check_optimizer(self) -> None:
@@ -197,7 +251,8 @@ class PhaseRunner:
         known = self._named_parameters()
 
         def parameters_of(depth: int) -> dict[str, Parameter]:
-            names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
+            with calling(self._adapter, "fts_optim_inspect"):
+                names = self._adapter.fts_optim_inspect(list(self.schedule.phases[depth].params))
             return {name: known[name] for name in names if name in known}
 
         self._optimization.try_new(
@@ -211,17 +266,21 @@ class PhaseRunner:
         if len(held) == len(scheduled) and set(held) == scheduled:
             return
         if self._settings.enforce_phase0_params:
-            self._adapter.phase0_optimizer_override()
+            with calling(self._adapter, "phase0_optimizer_override"):
+                self._adapter.phase0_optimizer_override()
             rank_zero.info(
-                "The optimizer was made to hold the parameters of phase 0 and no others, with its default options. To "
-                "configure groups yourself, give it only parameters that require a gradient."
+                "configure_optimizers gave the optimizer other parameters than those of phase 0. It holds exactly "
+                "these now, in groups with its default options; later phases add theirs. To keep groups of your own, "
+                "give it only parameters with requires_grad=True."
             )
             return
         extra = self._readable(name for name in held if name not in scheduled)
         missing = self._readable(scheduled.difference(held))
         rank_zero_warn(
             "The optimizer does not hold exactly the parameters of phase 0, and enforce_phase0_params=False leaves it "
-            f"so. Not in phase 0: {extra or 'none'}. Not in the optimizer: {missing or 'none'}."
+            f"so: what phase 0 thaws is trained only if the optimizer holds it. Not in phase 0: {extra or 'none'}. Not "
+            f"in the optimizer: {missing or 'none'}. Give the optimizer the parameters with requires_grad=True, or "
+            "leave enforce_phase0_params on."
         )
 
     def rebuild_phase_zero_groups(self) -> None:
@@ -252,8 +311,9 @@ class PhaseRunner:
         self._resume_criteria(saved)
         now = self._state.versions
         others = [f"{name} {was} (now {now.get(name)})" for name, was in saved.versions.items() if was != now.get(name)]
-        written = f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
-        rank_zero.info(f"Training resumes in phase {self.depth} of {self.final_depth}.{written}")
+        self.resume_remark = (
+            f" The checkpoint was written with {', '.join(others)}: the last bits may differ." if others else ""
+        )
 
     # -- from phase to phase -------------------------------------------------------------------------------------
 
@@ -278,8 +338,6 @@ class PhaseRunner:
     def advance(self) -> None:
         """Move on to the next phase, or fail and stay in this one."""
         before = replace(self._state)
-        if self._ended_by:
-            rank_zero.info(f"Phase {self.depth} is over: {', '.join(self._ended_by)}.")
         self._state.depth += 1
         self._state.started_at_epoch = self._trainer.current_epoch
         undo = self._undo = ThawedState()
@@ -290,7 +348,11 @@ class PhaseRunner:
         try:
             with self._optimization.kept_on_failure(self._state.depth, is_plain=is_plain):
                 self.step()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(
+                f"Phase {self._state.depth} did not begin, and the run stays in phase {before.depth}. Once the cause "
+                "is mended, resume from the newest checkpoint with fit(ckpt_path=...), which begins the phase again."
+            )
             self._state = before
             undo.put_back()
             raise
@@ -301,17 +363,24 @@ class PhaseRunner:
     def step(self) -> None:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
         self._support.before_thaw()
-        self._restore_best()
+        restored = self._restore_best()
+        groups_before = len(self._group_phases)
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
+        self._thawed.add(self.depth, self._optimization.recorded(thawed))
         self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
         forget_compiled_code(self._module)
-        self._adapter.on_phase_thawed(self.depth)
-        rank_zero.info(
-            f"Phase {self.depth} of {self.final_depth} begins at epoch {self._trainer.current_epoch} with "
-            f"{len(self._adapter.logical_param_translation(thawed))} parameters thawed."
-        )
+        self.tell_thawed()
+        # Without listing the module: a further phase costs no more than the first.
+        added = len(self._optimization.optimizer.param_groups) - groups_before
+        self._group_phases += [self.depth] * added
+        self._watch.phase_began(self._begun(thawed, restored))
+
+    def tell_thawed(self) -> None:
+        """Tell the adapter that the parameters of the phase are thawed, and in the optimizer."""
+        with calling(self._adapter, "on_phase_thawed"):
+            self._adapter.on_phase_thawed(self.depth)
 
     def thaw_to_depth(self, depth: int | None = None) -> None:
         """Thaw every phase up to a depth.
@@ -321,7 +390,11 @@ class PhaseRunner:
         """
         self._support.before_thaw()
         phases = range((self.depth if depth is None else depth) + 1)
-        self._thaw([name for phase in phases for name in self._module_names(phase)])
+        names = {phase: self._module_names(phase) for phase in phases}
+        # All at once: one pass over the module, however many phases there are.
+        self._thaw([name for of_phase in names.values() for name in of_phase])
+        for phase, of_phase in names.items():
+            self._thawed.add(phase, self._optimization.recorded(of_phase))
 
     def _progress(self) -> PhaseProgress:
         return PhaseProgress(
@@ -336,7 +409,8 @@ class PhaseRunner:
         if self.depth < self.final_depth or not self._criteria.is_over or self.has_ended_training:
             return
         self.has_ended_training = self._trainer.should_stop = True
-        rank_zero.info(f"Phase {self.depth}, the last one, is over, and with it the training.")
+        ended_by = ended_by_words(self._criteria.over)
+        rank_zero.info(f"Training ends with phase {self.depth}, the last one, because {ended_by} ended it.")
 
     def _resume_criteria(self, saved: PhaseState) -> None:
         changes = self._criteria.resume(saved.criteria, self.depth)
@@ -362,23 +436,25 @@ class PhaseRunner:
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _restore_best(self) -> None:
+    def _restore_best(self) -> Restored | None:
         checkpoint = self._companions.checkpoint
         if not self._settings.restore_best or checkpoint is None:
-            return
+            return None
         path = self._support.as_first_process(checkpoint.best_model_path)
         if not path:
             rank_zero_warn(
-                f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet. Make phases long "
-                "enough for a validation, or set restore_best=False."
+                f"Phase {self.depth} begins without restoring: no best checkpoint was saved yet, so it goes on from "
+                "the weights there are. Make phases long enough for a validation, or set restore_best=False."
             )
-            return
+            return None
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
         # What another package collects is not asked for once more: the hook is called when a checkpoint is saved.
         collects_as_we_do = not is_defined_elsewhere(self._adapter.lightning_module_state_dict)
-        is_current = collects_as_we_do and self._saved_state.is_current(path)
-        restore_best(self._trainer, self._adapter, path, optimization, is_current=is_current)
+        already = self._saved_state.current(path) if collects_as_we_do else None
+        epoch, depth = restore_best(self._trainer, self._adapter, path, optimization, already=already)
+        score = None if checkpoint.best_model_score is None else float(checkpoint.best_model_score)
+        return Restored(path, epoch, depth, checkpoint.monitor, score)
 
     def _thaw(self, names: list[str], *, init_thaw: bool = False) -> None:
         adapter, tracks_when_frozen = self._adapter, self._settings.frozen_bn_track_running_stats
@@ -392,7 +468,8 @@ class PhaseRunner:
             options = getattr(execute, "keywords", {}) | {"init_thaw": init_thaw}
             thaw_parameters(parameters, **options)
         else:
-            execute(self._module, thaw_pl=names, init_thaw=init_thaw)
+            with calling(adapter, "exec_ft_phase"):
+                execute(self._module, thaw_pl=names, init_thaw=init_thaw)
         resume_running_stats(layers)
 
     def _layers_to_thaw(self, names: list[str]) -> list[BatchNorm]:
@@ -402,7 +479,8 @@ class PhaseRunner:
         return layers_to_thaw(self._module, adapter.recorded_names(names), name_of=adapter.recorded_module_name)
 
     def _module_names(self, depth: int) -> list[str]:
-        names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+        with calling(self._adapter, "fts_optim_transform"):
+            names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
         if not isinstance(names, list):
             raise AdapterError(
                 f"{type(self._adapter).__name__}.fts_optim_transform returned {type(names).__name__}, not a list.",
@@ -427,4 +505,8 @@ class PhaseRunner:
         return dict(self._module.named_parameters())
 
     def _readable(self, names: Iterable[str]) -> str:
-        return ", ".join(sorted(self._adapter.logical_param_translation(list(names))))
+        return ", ".join(sorted(self._logical(list(names))))
+
+    def _logical(self, names: list[str]) -> list[str]:
+        with calling(self._adapter, "logical_param_translation"):
+            return self._adapter.logical_param_translation(names)

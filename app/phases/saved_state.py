@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
+from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.lightning_seams import version_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class _Moment:
     state: object
     optimizers: object
     parameters: tuple[int, ...]
+    written: tuple[int, int]
 
 
 class SavedState:
@@ -98,28 +100,28 @@ class SavedState:
             state=_marked(checkpoint.get("state_dict")),
             optimizers=_marked_optimizers(checkpoint.get("optimizer_states")),
             parameters=_parameters(trainer),
+            written=(int(checkpoint["epoch"]), int(checkpoint["callbacks"][SCHEDULER_STATE_KEY]["depth"])),
         )
 
-    def is_current(self, path: str) -> bool:
+    def current(self, path: str) -> tuple[int, int] | None:
         """Tell whether module and optimizers are what a checkpoint holds, without reading it.
 
         Args:
             path: The checkpoint.
 
         Returns:
-            Whether they certainly are.
+            The epoch and the phase in which it was written, if they certainly are.
         """
         trainer, saved = self._trainer, self._saved.get(path)
         if trainer is None or saved is None or _batches(trainer) != saved.batches or not Path(path).is_file():
-            return False
+            return None
         if _version_of_file(path) != saved.file or _parameters(trainer) != saved.parameters:
-            return False
+            return None
         strategy = trainer.strategy
         optimizers = [strategy.optimizer_state(optimizer) for optimizer in strategy.optimizers]
-        return bool(
-            _marked(strategy.lightning_module_state_dict()) == saved.state
-            and _marked_optimizers(optimizers) == saved.optimizers
-        )
+        if _marked(strategy.lightning_module_state_dict()) != saved.state:
+            return None
+        return saved.written if _marked_optimizers(optimizers) == saved.optimizers else None
 
 
 def _batches(trainer: pl.Trainer) -> int:

@@ -62,7 +62,11 @@ def generate_schedule_file(trainer: pl.Trainer, generate: Generate, folder: str)
         return None
     if path is None:
         return None
-    rank_zero.info(f"The schedule for {class_name(trainer.lightning_module)} was written to {os.fspath(path)}.")
+    # No full stop, here and below: it would be taken for a part of the path.
+    rank_zero.info(
+        f"No ft_schedule was given, so one was generated for {class_name(trainer.lightning_module)}. To change it, "
+        f"edit the file and give it as ft_schedule: {os.fspath(path)}"
+    )
     return Path(path)
 
 
@@ -124,7 +128,10 @@ def save_repaired_schedule(error: ScheduleError, given: object, folder: str) -> 
         return None
     stem = Path(given).stem if isinstance(given, (str, os.PathLike)) else "ft_schedule"
     path = save_schedule(repaired, Path(folder) / f"{stem}_valid.yaml")
-    rank_zero.info(f"The repaired schedule was written to {path}.")
+    rank_zero.info(
+        "The schedule cannot be used, as the error below says. One that is mended was written for you to check and to "
+        f"give as ft_schedule: {path}"
+    )
     return path
 
 
@@ -145,5 +152,8 @@ def save_used_schedule(schedule: Schedule, module: pl.LightningModule, folder: s
     try:
         return save_schedule(schedule, Path(folder) / f"{class_name(module)}_ft_schedule.yaml")
     except NotPlainError as error:
-        rank_zero.info(f"No copy of the schedule was kept. {error}")
+        rank_zero.info(
+            f"The log folder gets no copy of the schedule, because it holds what only code can give. Training is not "
+            f"affected. {error}"
+        )
         return None

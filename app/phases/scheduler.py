@@ -12,16 +12,18 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from phasewire.adapters import rank_zero
-from phasewire.adapters.errors import ConfigError
+from phasewire.adapters.errors import ConfigError, PhasewireError
 from phasewire.adapters.lightning_seams import saves_model_parallel_shards, unwrapped_name
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY, CheckpointTranslator
 from phasewire.app.lightning_seams import is_metric_synchronised, strategy_flag
 from phasewire.app.model_views import ModelViews
+from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.argument_types import Criteria, GivenSchedule, Options
 from phasewire.app.phases.companions import refuse_a_second
 from phasewire.app.phases.fit_session import FitSession, PlainSchedule
 from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.other_callbacks import refuse_conflicting
+from phasewire.app.phases.put_back import logging_at
 from phasewire.app.phases.saved_state import SavedState
 from phasewire.app.phases.schedule_source import log_folder
 from phasewire.app.phases.thaw import freeze
@@ -80,6 +82,9 @@ class FinetuningScheduler(Callback):
         transition_criteria: What ends a phase: ``"early_stopping"``, ``"epochs"``, ``"plateau"``, the name of an
             installed criterion, ``module:Class``, or the class; one with options as ``{"plateau": {"window": 3}}``. By
             default early stopping and epochs.
+        progress_bar: Show the phase, and what ends it, in the Trainer's progress bar.
+        log_phase_metrics: Give phase, trained parameters and learning rates to the Trainer's loggers, once an epoch.
+        run_record: Append what happens to ``phasewire_run.jsonl`` in the log folder, for ``phasewire report``.
         resolver: Chooses the adapter.
         validator: Resolves the schedule.
         translator: Passes checkpoints through the adapter.
@@ -113,6 +118,9 @@ class FinetuningScheduler(Callback):
         schedule_generator: str | None = None,
         schedule_generator_cfg: Options = None,
         transition_criteria: Criteria = None,
+        progress_bar: bool = True,
+        log_phase_metrics: bool = True,
+        run_record: bool = True,
         resolver: AdapterResolver | None = None,
         validator: ScheduleValidator | None = None,
         translator: CheckpointTranslator | None = None,
@@ -141,8 +149,10 @@ class FinetuningScheduler(Callback):
             schedule_generator=schedule_generator,
             schedule_generator_cfg=schedule_generator_cfg,
             transition_criteria=transition_criteria,
+            progress_bar=progress_bar,
+            log_phase_metrics=log_phase_metrics,
+            run_record=run_record,
         )
-        logging.getLogger(rank_zero.LOGGER_NAME).setLevel(self.settings.logging_level)
         self._resolver = resolver or AdapterResolver()
         self._validator = validator or ScheduleValidator()
         self._translator = translator or CheckpointTranslator()
@@ -322,17 +332,31 @@ class FinetuningScheduler(Callback):
             PhasewireError: Something in the configuration cannot be used.
         """
         refuse_a_second(FinetuningScheduler, trainer)
-        self._trainer = trainer
-        self._connect_adapter(trainer)
         if self._seam is not None:
             self._seam.remove()
+        self._trainer = trainer
+        put_back_level = logging_at(self.settings.logging_level)
+        try:
+            self._seam = self._set_up_parts(trainer, stage)
+        except BaseException:
+            put_back_level()
+            raise
+        self._seam.at_removal(put_back_level)
+        if stage == TrainerFn.FITTING:
+            self._seam.at_removal(self._session().put_back)
+            self._session().find_companions(self)
+            with calling(self.strategy_adapter, "on_before_init_fts"):
+                self.strategy_adapter.on_before_init_fts()
+
+    def _set_up_parts(self, trainer: pl.Trainer, stage: str) -> StrategySeam:
+        self._connect_adapter(trainer)
         fitting = stage == TrainerFn.FITTING
         if fitting:
             refuse_conflicting(trainer, self.strategy_adapter)
             self._fit = FitSession(
                 trainer, self.strategy_adapter, self.settings, self._validator, self._generators, self._criteria
             )
-        self._seam = translate_checkpoints_of(
+        return translate_checkpoints_of(
             trainer.strategy,
             self.strategy_adapter,
             self._translator,
@@ -340,9 +364,6 @@ class FinetuningScheduler(Callback):
             kept_files=self._session().kept_files if fitting else KeptFiles(),
             saved_state=self._session().saved_state if fitting else SavedState(),
         )
-        if fitting:
-            self._session().find_companions(self)
-            self.strategy_adapter.on_before_init_fts()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the optimizer against phase 0, or go to the phase a checkpoint was written in.
@@ -350,7 +371,8 @@ class FinetuningScheduler(Callback):
         Raises:
             PhasewireError: An optimizer or lr scheduler cannot be used, or the checkpoint does not fit the schedule.
         """
-        self.strategy_adapter.on_before_fts_fit_start()
+        with calling(self.strategy_adapter, "on_before_fts_fit_start"):
+            self.strategy_adapter.on_before_fts_fit_start()
         self._session().begin_fit()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -397,6 +419,18 @@ class FinetuningScheduler(Callback):
         """Look at the metrics, once they are logged."""
         self._session().end_epoch()
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Tell that the fit has failed, and in which of several processes."""
+        if self._fit is not None and trainer.state.fn == TrainerFn.FITTING:
+            self._fit.fail(exception)
+        if self._runner is None or trainer.world_size == 1 or isinstance(exception, PhasewireError):
+            return
+        exception.add_note(
+            f"This is process {trainer.global_rank} of {trainer.world_size}, in phase {self.curr_depth}. If it lost a "
+            "connection or waited too long, another process has failed or hangs: look at what that one said. Once the "
+            "cause is mended, resume all of them from the newest checkpoint with fit(ckpt_path=...)."
+        )
+
     # The progress is written and read in these hooks, not in state_dict: Lightning refuses a second callback that has
     # one in words that say nothing of schedules, before ours can.
 
@@ -432,7 +466,8 @@ class FinetuningScheduler(Callback):
             allow_untested=self.settings.allow_untested,
         )
         self._adapter = build(**(self.settings.strategy_adapter_cfg or {}))
-        self._adapter.connect(self)
+        with calling(self._adapter, "connect"):
+            self._adapter.connect(self)
         rank_zero.debug(f"{type(self._adapter).__name__} is connected.")
 
     @property

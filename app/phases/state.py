@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
 from phasewire.adapters.errors import CheckpointError
 from phasewire.app.checkpoint import FORMAT_VERSION
@@ -87,9 +87,12 @@ class PhaseState:
         Raises:
             CheckpointError: It has another format, lacks a field, or names a phase that its schedule does not have.
         """
-        if saved.get("format") != FORMAT_VERSION:
+        if not isinstance(saved, Mapping):
+            raise _unreadable(f"it is a {type(saved).__name__}", where)
+        written_as = saved.get("format")
+        if not isinstance(written_as, int) or written_as != FORMAT_VERSION:
             raise CheckpointError(
-                f"The scheduler's state has format {saved.get('format')!r}, and this release of Phasewire reads "
+                f"The scheduler's state has format {written_as!r}, and this release of Phasewire reads "
                 f"{FORMAT_VERSION}.",
                 where=where,
                 remedy="Resume with the release that wrote the checkpoint.",
@@ -98,24 +101,24 @@ class PhaseState:
             state = cls(
                 depth=int(saved["depth"]),
                 started_at_epoch=int(saved["started_at_epoch"]),
-                schedule=[{**phase, "params": list(phase["params"])} for phase in saved["schedule"]],
+                schedule=[{**phase, "params": _names(phase["params"])} for phase in saved["schedule"]],
                 loop={
                     "metrics": dict(saved["loop"]["metrics"]),
                     "validation_follows": bool(saved["loop"]["validation_follows"]),
                 },
-                put_off=list(saved["put_off"]),
-                versions=dict(saved["versions"]),
+                put_off=_names(saved["put_off"]),
+                versions=dict(zip(_names(saved["versions"]), _names(saved["versions"].values()), strict=True)),
                 begun=bool(saved["begun"]),
                 criteria=[_criterion(entry) for entry in saved["criteria"]],
                 optimization=OptimizationState(
-                    groups=[list(names) for names in saved["groups"]],
+                    groups=[_names(names) for names in saved["groups"]],
                     optimizer_phase=int(saved["optimizer_phase"]),
                     lr_scheduler_phase=int(saved["lr_scheduler_phase"]),
                     lr_scheduler_groups=int(saved["lr_scheduler_groups"]),
                     without_decay=[int(index) for index in saved["without_decay"]],
                 ),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # a file that was changed may hold tensors, which raise anything
             raise _unreadable(f"{type(error).__name__}: {error}", where) from error
         optimization = state.optimization
         for depth in (state.depth, optimization.optimizer_phase, optimization.lr_scheduler_phase):
@@ -146,6 +149,14 @@ def _criterion(saved: Mapping[str, Any]) -> dict[str, Any]:
         "over": bool(saved["over"]),
         "state": dict(saved["state"]),
     }
+
+
+def _names(values: Iterable[object]) -> list[str]:
+    names = list(values)
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None or isinstance(values, str):
+        raise TypeError(f"{wrong if wrong is not None else values!r} stands where a list of text is expected")
+    return cast("list[str]", names)
 
 
 def _unreadable(reason: str, where: str | None) -> CheckpointError:

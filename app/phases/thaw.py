@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from torch import nn
 
-__all__ = ["BatchNorm", "freeze", "layers_to_thaw", "layers_with_running_stats", "resume_running_stats"]
+__all__ = [
+    "BatchNorm",
+    "freeze",
+    "layers_to_thaw",
+    "layers_with_running_stats",
+    "named_layers_with_running_stats",
+    "resume_running_stats",
+]
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
@@ -46,7 +53,7 @@ def layers_to_thaw(
     """
     owners = {name.rpartition(".")[0] for name in thawed}
     if name_of is not None:
-        return [layer for name, layer in _named_layers(module) if name_of(name) in owners]
+        return [layer for name, layer in named_layers_with_running_stats(module) if name_of(name) in owners]
     found = (_part(module, name) for name in owners)
     return [part for part in found if isinstance(part, BatchNorm) and part.running_mean is not None]
 
@@ -77,10 +84,18 @@ def layers_with_running_stats(module: nn.Module) -> list[BatchNorm]:
     Returns:
         The layers.
     """
-    return [layer for _, layer in _named_layers(module)]
+    return [layer for _, layer in named_layers_with_running_stats(module)]
 
 
-def _named_layers(module: nn.Module) -> Iterator[tuple[str, BatchNorm]]:
+def named_layers_with_running_stats(module: nn.Module) -> Iterator[tuple[str, BatchNorm]]:
+    """Find the batch norm layers that have running statistics, with their names.
+
+    Args:
+        module: The module whose layers are looked at.
+
+    Yields:
+        Name and layer.
+    """
     for name, layer in module.named_modules():
         # A layer built with track_running_stats=False has no statistics to track.
         if isinstance(layer, BatchNorm) and layer.running_mean is not None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from phasewire.adapters.base import StrategyAdapter
-from phasewire.adapters.errors import CheckpointError, PhasewireError
 from phasewire.adapters.lightning_seams import saves_model_parallel_shards
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
+from phasewire.app.own_classes import OwnClasses
+from phasewire.app.phases.checkpoint_access import readable, require_dict, require_version, writable
 from phasewire.app.phases.mapped_checkpoint import can_be_mapped, loading_into_memory, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
+from phasewire.app.phases.undamaged import SavedFiles
 from phasewire.app.strategy_seam import StrategySeam
 
 if TYPE_CHECKING:
@@ -62,77 +62,148 @@ def translate_checkpoints_of(
         AdapterError: The adapter has no names of the kind that it is to store.
     """
     translator.check(adapter)
-    parallel = _parallel_checkpoints(strategy)
-    read_from: list[str] = []  # the path of the checkpoint that is being restored, for messages
-    saved_at_step: dict[str, int | None] = {}
+    translated = _TranslatedCheckpoints(
+        strategy,
+        adapter,
+        translator,
+        kept_files,
+        saved_state,
+        _parallel_checkpoints(strategy),
+        for_a_fit=set_up_fit is not None,
+    )
 
     def setup(trainer: pl.Trainer) -> None:
         if set_up_fit is None:
-            seam.setup(trainer)
+            translated.seam.setup(trainer)
         else:
             translator.namings(adapter)  # which fails now, and not when the first checkpoint is written
-            set_up_fit(trainer, seam.setup)
+            set_up_fit(trainer, translated.seam.setup)
 
-    def load_checkpoint(checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
-        path = os.fspath(checkpoint_path)
-        read_from[:] = [path]
-        finish_saves(strategy.checkpoint_io)
-        with _readable(checkpoint_path):
+    return translated.shadow(setup)
+
+
+class _TranslatedCheckpoints:
+    """Reads and writes checkpoints in the strategy's place, and with its own methods."""
+
+    seam: StrategySeam
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        adapter: StrategyAdapter,
+        translator: CheckpointTranslator,
+        kept_files: KeptFiles,
+        saved_state: SavedState,
+        parallel: ParallelCheckpoints | None,
+        *,
+        for_a_fit: bool,
+    ) -> None:
+        self._strategy = strategy
+        self._adapter = adapter
+        self._translator = translator
+        self._kept_files = kept_files
+        self._saved_state = saved_state
+        self._parallel = parallel
+        self._for_a_fit = for_a_fit
+        self._read_from: str | None = None  # the checkpoint that is being restored, for messages
+        self._saved_at_step: dict[str, int | None] = {}
+        self._saved_files = SavedFiles()
+        self._own_classes, self._told = OwnClasses(), _WeightsOnly()
+
+    def shadow(self, setup: Callable[[pl.Trainer], None]) -> StrategySeam:
+        """Put these methods in the place of the strategy's, and one of the strategy's own beside them."""
+        replacements: dict[str, Callable[..., Any]] = {
+            "setup": setup,
+            "load_checkpoint": self.load_checkpoint,
+            "load_model_state_dict": self.load_model_state_dict,
+            "save_checkpoint": self.save_checkpoint,
+            "remove_checkpoint": self.remove_checkpoint,
+            "lightning_module_state_dict": self.lightning_module_state_dict,
+            **_optimizer_methods(self._adapter, self._strategy),
+        }
+        parallel = self._parallel
+        if parallel is None:
+            self.seam = StrategySeam(self._strategy, replacements)
+            return self.seam
+        for_optimizers = ("optimizer_state", "load_optimizer_state_dict")
+        seam = StrategySeam(self._strategy, replacements | {name: getattr(parallel, name) for name in for_optimizers})
+        # What the adapter's hooks come down to: the strategy's own would load the optimizer too soon.
+        seam.load_checkpoint, seam.load_model_state_dict = parallel.load_checkpoint, parallel.load_model_state_dict
+        self.seam = seam
+        return seam
+
+    def load_checkpoint(self, checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
+        path = self._read_from = os.fspath(checkpoint_path)
+        finish_saves(self._strategy.checkpoint_io)
+        weights_only = self._told.what_to_read(path, options.get("weights_only"))
+        if weights_only is not None:
+            options["weights_only"] = weights_only
+
+        def load() -> dict[str, Any]:
+            self._saved_files.require_undamaged(path)
+            return _read(self._adapter, self.seam, checkpoint_path, **options)
+
+        with self._own_classes.allowed(), readable(path):
             checkpoint = load_when_written(
-                lambda: _read(adapter, seam, checkpoint_path, **options),
-                strategy.checkpoint_io,
-                saved_at_step=saved_at_step.get(path),
+                load, self._strategy.checkpoint_io, saved_at_step=self._saved_at_step.get(path)
             )
-        return translator.translate(checkpoint, reading_adapter(), checkpoint_path, resuming=set_up_fit is not None)
+        require_dict(checkpoint, path)
+        checkpoint = self._translator.translate(
+            checkpoint, self._reading_adapter(), checkpoint_path, resuming=self._for_a_fit
+        )
+        require_version(checkpoint, path)
+        return checkpoint
 
-    def load_model_state_dict(checkpoint: dict[str, Any], strict: bool = True) -> None:
-        translator.load(checkpoint, reading_adapter(), read_from[0] if read_from else None, strict=strict)
-
-    def reading_adapter() -> StrategyAdapter:
-        return checkpoint_adapter(adapter, shards=parallel is not None and parallel.has_read_shards)
-
-    def writing_adapter() -> StrategyAdapter:
-        return checkpoint_adapter(adapter, shards=saves_model_parallel_shards(strategy))
+    def load_model_state_dict(self, checkpoint: dict[str, Any], strict: bool = True) -> None:
+        self._translator.load(checkpoint, self._reading_adapter(), self._read_from, strict=strict)
 
     def save_checkpoint(
-        checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object
+        self, checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object
     ) -> None:
-        translator.sign(checkpoint, writing_adapter())
-        saved_at_step[os.fspath(filepath)] = checkpoint.get("global_step")
-        with saving_atomically(strategy):
-            seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
-        saved_state.note_saved(filepath, checkpoint)
-        kept_files.note_saved(filepath, seam.remove_checkpoint)
+        path = os.fspath(filepath)
+        self._translator.sign(checkpoint, self._writing_adapter())
+        self._own_classes.note(checkpoint)
+        self._saved_at_step[path] = checkpoint.get("global_step")
+        with writable(path), saving_atomically(self._strategy):
+            self.seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
+        self._saved_files.note(path)
+        self._saved_state.note_saved(filepath, checkpoint)
+        self._kept_files.note_saved(filepath, self.seam.remove_checkpoint)
 
-    def remove_checkpoint(filepath: str | os.PathLike[str]) -> None:
-        kept_files.remove(filepath, seam.remove_checkpoint)
+    def remove_checkpoint(self, filepath: str | os.PathLike[str]) -> None:
+        self._kept_files.remove(filepath, self.seam.remove_checkpoint)
 
-    seam = _seam_with(
-        strategy,
-        {
-            "setup": setup,
-            "load_checkpoint": load_checkpoint,
-            "load_model_state_dict": load_model_state_dict,
-            "save_checkpoint": save_checkpoint,
-            "remove_checkpoint": remove_checkpoint,
-            "lightning_module_state_dict": lambda: translator.collect(writing_adapter()),
-            **_optimizer_methods(adapter, strategy),
-        },
-        parallel,
-    )
-    return seam
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        return self._translator.collect(self._writing_adapter())
+
+    def _reading_adapter(self) -> StrategyAdapter:
+        reads_shards = self._parallel is not None and self._parallel.has_read_shards
+        return checkpoint_adapter(self._adapter, shards=reads_shards)
+
+    def _writing_adapter(self) -> StrategyAdapter:
+        return checkpoint_adapter(self._adapter, shards=saves_model_parallel_shards(self._strategy))
 
 
-def _seam_with(
-    strategy: Strategy, replacements: dict[str, Callable[..., Any]], parallel: ParallelCheckpoints | None
-) -> StrategySeam:
-    if parallel is None:
-        return StrategySeam(strategy, replacements)
-    for_optimizers = ("optimizer_state", "load_optimizer_state_dict")
-    seam = StrategySeam(strategy, replacements | {name: getattr(parallel, name) for name in for_optimizers})
-    # What the adapter's hooks come down to: the strategy's own would load the optimizer too soon.
-    seam.load_checkpoint, seam.load_model_state_dict = parallel.load_checkpoint, parallel.load_model_state_dict
-    return seam
+class _WeightsOnly:
+    """What may be in the checkpoints of a run: tensors and plain values, unless the user has said that all may."""
+
+    def __init__(self) -> None:
+        self._told: bool | None = None
+
+    def what_to_read(self, path: str, weights_only: object) -> bool | None:
+        """Tell what to give ``torch.load``, and remember what the user said: it holds for the whole run.
+
+        Args:
+            path: The checkpoint.
+            weights_only: What the Trainer was told.
+
+        Returns:
+            Its ``weights_only``; ``None`` for torch's default, which is true.
+        """
+        if weights_only is not None:
+            self._told = bool(weights_only)
+        # Lightning restricts nothing in what it reads from the web, where it is not told to.
+        return True if self._told is None and path.startswith("http") else self._told
 
 
 def checkpoint_adapter(adapter: StrategyAdapter, *, shards: bool) -> StrategyAdapter:
@@ -186,18 +257,3 @@ def _optimizer_methods(adapter: StrategyAdapter, strategy: Strategy) -> dict[str
         adapter.load_optimizer_states(checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"])
 
     return {"optimizer_state": adapter.optimizer_state, "load_optimizer_state_dict": load_optimizer_state_dict}
-
-
-@contextmanager
-def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except PhasewireError:
-        raise
-    except Exception as error:
-        raise CheckpointError(
-            f"The checkpoint cannot be read ({type(error).__name__}: {error}).",
-            where=os.fspath(path),
-            remedy="Give a checkpoint that is there and whole. Between phases it is the best one; it must stay until "
-            "the run is over.",
-        ) from error

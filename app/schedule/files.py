@@ -11,11 +11,12 @@ import yaml
 
 from phasewire.adapters.errors import ScheduleError
 from phasewire.app.config_file import dump_yaml, load_yaml, write_new_text
+from phasewire.app.given_path import given_path
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.places import Places, ScheduleFile
 from phasewire.app.schedule.values import kind_of, shortened
 
-__all__ = ["HEADER", "NotPlainError", "dump_schedule", "load_schedule", "save_schedule"]
+__all__ = ["HEADER", "NotPlainError", "dump_schedule", "load_schedule", "modeline", "save_schedule"]
 
 #: The comment at the head of every schedule file that Phasewire writes.
 HEADER: Final = r"""# A schedule for Phasewire: what is thawed, phase by phase. Edit it freely, then use it with
@@ -42,6 +43,18 @@ class NotPlainError(ScheduleError):
     """A schedule that was given in code holds a value, such as a function, that no file can hold."""
 
 
+def modeline(schema: str) -> str:
+    """Write the line at the head of a schedule that tells editors its schema.
+
+    Args:
+        schema: The path of the schema, relative to the schedule.
+
+    Returns:
+        A comment of YAML, with its line break.
+    """
+    return f"# yaml-language-server: $schema={schema}\n"
+
+
 def load_schedule(source: str | os.PathLike[str] | Mapping[Any, Any] | Schedule) -> Schedule:
     """Read a schedule.
 
@@ -63,18 +76,19 @@ def load_schedule(source: str | os.PathLike[str] | Mapping[Any, Any] | Schedule)
             f"{shortened(source)} is {kind_of(source)}, and a schedule is expected.",
             remedy="Give the path of a YAML file, a dict with the phases, or a Schedule.",
         )
-    path = Path(source).expanduser()
+    path = given_path(source, error=ScheduleError)
     # Noted before reading: a change in between makes the note outdated, never the lines wrong.
     file = ScheduleFile.at(path)
     document = load_yaml(path, error=ScheduleError)
     return Schedule.from_mapping(document.mapping(), places=Places(file, document))
 
 
-def dump_schedule(schedule: Schedule) -> str:
+def dump_schedule(schedule: Schedule, *, schema: str | None = None) -> str:
     """Write a schedule as YAML text that :func:`load_schedule` reads back to an equal one.
 
     Args:
         schedule: The schedule.
+        schema: The path of the schema, relative to the file, for a first line that tells editors of it.
 
     Returns:
         The text, with :data:`HEADER`, phases in order and keys in the order of the fields of a phase.
@@ -85,7 +99,7 @@ def dump_schedule(schedule: Schedule) -> str:
     """
     content = schedule.to_dict()
     try:
-        return f"{HEADER}{dump_yaml(content)}"
+        return f"{'' if schema is None else modeline(schema)}{HEADER}{dump_yaml(content)}"
     except (yaml.YAMLError, UnicodeError) as error:
         for keys, value in _not_plain(content):
             raise NotPlainError(
@@ -98,12 +112,15 @@ def dump_schedule(schedule: Schedule) -> str:
         ) from error
 
 
-def save_schedule(schedule: Schedule | Mapping[Any, Any], path: str | os.PathLike[str]) -> Path:
+def save_schedule(
+    schedule: Schedule | Mapping[Any, Any], path: str | os.PathLike[str], *, schema: str | None = None
+) -> Path:
     """Write a schedule file, never over one that says something else.
 
     Args:
         schedule: The schedule, or a mapping as a schedule file holds. Any: what is in it is checked here.
         path: The file to write.
+        schema: As for :func:`dump_schedule`.
 
     Returns:
         The file that holds the schedule: ``path``, or a numbered name beside it where that was taken.
@@ -111,7 +128,7 @@ def save_schedule(schedule: Schedule | Mapping[Any, Any], path: str | os.PathLik
     Raises:
         ScheduleError: The mapping is no schedule, or the file cannot be written.
     """
-    return write_new_text(path, dump_schedule(load_schedule(schedule)), error=ScheduleError)
+    return write_new_text(path, dump_schedule(load_schedule(schedule), schema=schema), error=ScheduleError)
 
 
 # Any: the first key is the number of the phase, and the others are text or indexes.

@@ -42,7 +42,8 @@ __all__ = [
 
 _Value = TypeVar("_Value")
 
-_STRICT = ConfigDict(extra="forbid")
+# The docstrings of the fields are what an editor shows: see json_schema.py.
+_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 def _raising_schedule_errors(value_class: type[_Value]) -> type[_Value]:

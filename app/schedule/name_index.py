@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from phasewire.adapters.name_patterns import NamePattern
 
 __all__ = ["NameIndex", "beginning_of"]
 
@@ -37,7 +40,7 @@ class NameIndex:
         self._order = sorted(range(len(names)), key=names.__getitem__)
         self._sorted = [names[index] for index in self._order]
 
-    def matches(self, expression: re.Pattern[str]) -> list[int]:
+    def matches(self, expression: NamePattern) -> list[int]:
         """Find names.
 
         Args:
@@ -83,7 +86,7 @@ class NameIndex:
         return first, bisect_left(self._sorted, prefix[:-1] + chr(ord(prefix[-1]) + 1), first, names[1])
 
 
-def beginning_of(expression: re.Pattern[str]) -> list[_Part]:
+def beginning_of(expression: NamePattern) -> list[_Part]:
     """Tell what every text begins with that a pattern matches from the start.
 
     Args:

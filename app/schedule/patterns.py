@@ -12,6 +12,7 @@ from typing import Final
 
 from phasewire.adapters.errors import ScheduleError, did_you_mean
 from phasewire.adapters.lightning_seams import unwrapped_name
+from phasewire.adapters.name_patterns import NamePattern, name_pattern
 from phasewire.app.schedule.name_index import NameIndex
 from phasewire.app.schedule.problems import joined
 
@@ -76,7 +77,8 @@ class PatternMatcher:
             Names and second names; at least one.
 
         Raises:
-            ScheduleError: The pattern is no regular expression, takes nothing, or nothing but what cannot be asked for.
+            ScheduleError: The pattern is no regular expression, takes too long or nothing, or nothing but what cannot
+                be asked for.
         """
         if pattern in self.aliases:
             return Match((), (pattern,))
@@ -86,7 +88,7 @@ class PatternMatcher:
             return self.match(self._uncompiled[pattern], where)
         if pattern in self._refused:
             raise self._cannot(pattern, pattern, where)
-        expression = _compiled(pattern, where)
+        expression = name_pattern(pattern, error=ScheduleError, where=where)
         found = self._found(expression)
         if not found.names and not found.aliases and self._uncompiled:
             found = Match([name for name in self._registered if expression.match(name)])
@@ -109,7 +111,7 @@ class PatternMatcher:
             remedy="Take it out of the schedule.",
         )
 
-    def _found(self, expression: re.Pattern[str]) -> Match:
+    def _found(self, expression: NamePattern) -> Match:
         registered, aliases = self._registered, tuple(self.aliases)
         return Match(
             [registered[index] for index in self._index.matches(expression)],
@@ -145,21 +147,6 @@ class PatternMatcher:
         paths = list(dict.fromkeys(".".join(name.split(".")[:parts]) for name in names))
         near = dict.fromkeys([*_neighbours(given, paths), *_neighbours(given, names)])
         return did_you_mean(given, near) or f"There are parameters such as {joined(map(repr, self._registered[:3]))}."
-
-
-def _compiled(pattern: str, where: Callable[[], str]) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        at = "" if error.pos is None else f" at position {error.pos}"
-        problem = f"{pattern!r} is no regular expression: {error.msg}{at}."
-        rest = "" if error.pos is None else pattern[error.pos :]
-        remedy = f"It stops making sense at {rest!r}." if rest and error.pos else "Correct it, or give a full name."
-        raise ScheduleError(problem, where=where(), remedy=remedy) from error
-    except (OverflowError, RecursionError) as error:
-        raise ScheduleError(
-            f"{pattern!r} is no regular expression that can be used: {error}.", where=where(), remedy="Simplify it."
-        ) from error
 
 
 def _neighbours(given: str, names: Sequence[str]) -> Sequence[str]:

@@ -137,7 +137,10 @@ def shortened(value: object) -> str:
     Returns:
         Its ``repr``, cut where it is long.
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        text = f"a {type(value).__name__} with too many digits to show"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 

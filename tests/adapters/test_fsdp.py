@@ -112,7 +112,10 @@ def test_names_are_those_of_the_module_and_translate_there_and_back(tmp_path: Pa
 
 def test_parameters_in_a_flat_one_are_counted_one_by_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fit(fsdp_trainer(tmp_path, strategy(orig=False)), seeded())
-    assert "Phase 1 of 2 begins at epoch 1 with 2 parameters thawed." in caplog.text
+    assert (
+        "Phase 1 of 2 begins at epoch 1, because max_transition_epoch ended phase 0. Thawed 2 tensors with "
+        in caplog.text
+    )
 
 
 @EITHER
@@ -153,6 +156,7 @@ def test_a_fit_after_one_that_failed_while_setting_up_plans_from_the_policy_of_t
     trainer = fsdp_trainer(tmp_path, running)
     with pytest.raises(ArithmeticError, match="the first time"):
         fit(trainer, FailsOnce())
+    assert running.kwargs["auto_wrap_policy"] is policy
     fit(trainer, seeded(FailsOnce))
     assert running.kwargs["auto_wrap_policy"] is policy
 

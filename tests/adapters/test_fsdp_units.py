@@ -208,7 +208,7 @@ def test_an_override_that_names_a_container_is_refused_with_what_to_name(overrid
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [(3, "3 is no list of names"), (["a", 1], "is no list of names"), (["a("], "neither the name of a module nor")],
+    [(3, "3 is no list of names"), (["a", 1], "is no list of names"), (["a("], "is no regular expression")],
 )
 def test_overrides_of_a_wrong_kind_are_refused(given: object, message: str) -> None:
     with pytest.raises(AdapterError, match=message):

@@ -10,10 +10,14 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
+from bridges import SmallBridge, token_loader
 from phasewire.adapters import ScheduleError, TransformerBridgeStrategyAdapter
-from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping, Schedule, ScheduleValidator
+from phasewire.app.plan import plan_schedule
+from phasewire.app.settings import SchedulerSettings
 from tuning import Notes, make_trainer, state_of
 
 ADAPTERS = {"single_device": "transformerbridge", "auto": "transformerbridge"}
@@ -173,3 +177,44 @@ def test_the_default_schedule_names_every_parameter_once_and_trains(tmp_path: Pa
     assert sorted(listed) == sorted(name for name, _ in module.named_parameters())
     assert sorted(phases[0]) == sorted(FINAL_NORM)
     assert notes.epochs[0].trainable == FINAL_NORM
+
+
+class MemoryOfTheLastStep(Callback):
+    """Notes the bytes of gradients and of the optimizer's state after each step."""
+
+    gradients = 0
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+        self.gradients = sum(gradient.numel() * gradient.element_size() for gradient in gradients) or self.gradients
+        self.state = sum(
+            each.numel() * each.element_size() for kept in optimizer.state.values() for each in kept.values()
+        )
+
+
+@pytest.mark.parametrize("use_tl_names", [False, True])
+def test_a_plan_counts_no_joint_projections_which_get_no_gradient(tmp_path, use_tl_names):
+    module = SmallBridge("GPT2LMHeadModel")
+    module.configure_optimizers = lambda: torch.optim.Adam([p for p in module.parameters() if p.requires_grad])
+    everything = Schedule.from_mapping({0: {"params": [".*"]}})
+    settings = SchedulerSettings()
+    adapter = TransformerBridgeStrategyAdapter(use_tl_names=use_tl_names)
+    plan = plan_schedule(module, everything, settings, ScheduleValidator(), adapter=adapter)
+    assert plan.total == plan.phases[0].thawed
+    joint = sum(p.numel() for name, p in module.named_parameters() if ".qkv." in name)
+    assert plan.never_trained == joint > 0
+    assert plan.total + joint == sum(parameter.numel() for parameter in module.parameters())
+    assert plan.weight_bytes == 4 * (plan.total + joint)
+
+    measured = MemoryOfTheLastStep()
+    scheduler = FinetuningScheduler(
+        ft_schedule=everything,
+        custom_strategy_adapters={"single_device": "transformerbridge"},
+        strategy_adapter_cfg={"use_tl_names": use_tl_names},
+        restore_best=False,
+    )
+    stopping = FTSEarlyStopping(monitor="val_loss")
+    trainer = make_trainer(tmp_path, scheduler, measured, stopping, max_epochs=1, enable_checkpointing=False)
+    trainer.fit(module, token_loader(), token_loader())
+    assert plan.phases[0].gradient_bytes == measured.gradients
+    assert plan.phases[0].optimizer_bytes == measured.state

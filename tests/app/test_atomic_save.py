@@ -116,6 +116,24 @@ def test_what_another_process_is_saving_is_not_removed(tmp_path):
         assert draft.exists()
 
 
+def test_a_file_that_another_process_took_for_left_over_before_it_was_locked_is_begun_again(tmp_path, monkeypatch):
+    lock, taken = fcntl.flock, []
+
+    def locked_too_late(file, operation):
+        if not taken:
+            taken.extend(tmp_path.glob(".a.ckpt.*"))
+            taken[0].unlink()  # as another run does that saves a file of this name
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", locked_too_late)
+
+    save(1, tmp_path / "a.ckpt")
+
+    assert taken
+    assert content_of(tmp_path / "a.ckpt") == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.ckpt"]
+
+
 def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
 

@@ -131,6 +131,27 @@ def test_what_does_not_fit_is_listed_in_both_namings_and_nothing_is_loaded(tmp_p
     assert same(module.state_dict(), before)
 
 
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], "The file holds a list, and a checkpoint is a dict|cannot be read .*list"),
+        (
+            {"layers.0.weight": torch.ones(1)},
+            "no checkpoint of Lightning.*'layers.0.weight'|no state of",
+        ),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused_with_its_path_and_nothing_is_loaded(tmp_path, stage, content, message):
+    torch.save(content, tmp_path / "foreign.pt")
+    module = TunedModule([1.0])
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    loaders = [Batches()] if stage == "validate" else [Batches(), Batches()]
+    with pytest.raises(CheckpointError, match=rf"^{tmp_path / 'foreign.pt'}: .*({message})"):
+        getattr(trainer_for(tmp_path), stage)(module, *loaders, ckpt_path=tmp_path / "foreign.pt")
+    assert same(module.state_dict(), before)
+
+
 def test_missing_names_are_passed_over_where_the_module_says_so(tmp_path):
     class Lenient(TunedModule):
         def __init__(self):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from phasewire.adapters import CheckpointError, Piece, Renaming
 from phasewire.adapters.tensor_layout import Layout
-from phasewire.app import mapped_file, tensor_writers
+from phasewire.app import tensor_writers
 from phasewire.app.convert import KnownNames, convert
+from phasewire.app.steady_writer import SteadyWriter
 
 DTYPES = [
     "float64",
@@ -161,29 +161,11 @@ def test_a_tensor_that_stays_as_it_is_is_written_from_the_mapped_file(state, tmp
     assert made == []
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_mapped_tensors_are_copied_by_the_system_where_it_tells_their_place(checkpoint, tmp_path, monkeypatch, told):
-    if not told:
-        monkeypatch.setattr(mapped_file, "_MAPS", tmp_path / "none")
-    copied = []
-    original = mapped_file.MappedFile.copy
-    monkeypatch.setattr(
-        mapped_file.MappedFile, "copy", lambda *arguments: copied.append(original(*arguments)) or copied[-1]
-    )
-    convert(checkpoint, tmp_path / "a.safetensors", "blocks")
-    convert(tmp_path / "a.safetensors", tmp_path / "b.ckpt", "blocks")
-    if sys.platform == "linux":
-        assert any(copied) == told
-    expected = {**load(checkpoint)["state_dict"]}
-    convert(tmp_path / "b.ckpt", tmp_path / "c.ckpt", "canonical")
-    assert_equal(expected, load(tmp_path / "c.ckpt")["state_dict"])
-
-
 def test_what_is_written_fails_whole_and_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    def fail(file, data, source, address):
+    def fail(writer, data):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(tensor_writers, "_write", fail)
+    monkeypatch.setattr(SteadyWriter, "write", fail)
     (tmp_path / "old.ckpt").write_text("old")
     for target in ("new.ckpt", "new.safetensors", "old.ckpt"):
         with pytest.raises(CheckpointError, match=rf"{target}: .*the disk is full") as raised:
@@ -313,3 +295,15 @@ def test_objects_are_kept_where_the_user_trusts_the_file(checkpoint, tmp_path):
     kept = torch.load(tmp_path / "out.ckpt", weights_only=False)["hyper_parameters"]
     assert kept["path"] == Path("x")
     assert kept["buffer"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["out.ckpt", "out.safetensors"])
+def test_who_watches_is_told_of_every_byte_until_all_are_written(checkpoint, tmp_path, name):
+    told: list[tuple[int, int]] = []
+
+    convert(checkpoint, tmp_path / name, "blocks", watch=lambda done, total: told.append((done, total)))
+
+    done, totals = zip(*told, strict=True)
+    assert len(set(totals)) == 1
+    assert list(done) == sorted(done)
+    assert done[-1] == totals[0] > 0

@@ -16,11 +16,13 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateFinder, ModelCheckpoint, Timer
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.utilities.compile import from_compiled
 from torch import nn
 from torch.optim import SGD, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 
 import seam_processes
 from phasewire.app.lightning_seams import (
@@ -30,6 +32,7 @@ from phasewire.app.lightning_seams import (
     move_checkpoints_last,
     replace_callbacks,
     restart_lr_scheduler,
+    step_of_loggers,
     strategy_flag,
     version_of,
 )
@@ -298,3 +301,70 @@ def rates(scheduler: LRScheduler, steps: int) -> list[tuple[int, float, float]]:
         scheduler.optimizer.step()
         scheduler.step()
     return seen
+
+
+class NotesSteps(Callback):
+    """Notes the step of the loggers before every batch."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        self.steps.append(step_of_loggers(trainer))
+
+
+class NotesLogged(Logger):
+    """Notes the step that Lightning logs a metric under."""
+
+    name = version = "noted"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int | None] = []
+
+    def log_hyperparams(self, params: object, *args: object, **kwargs: object) -> None:
+        pass
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if "loss" in metrics:
+            self.steps.append(step)
+
+
+class TwoStepsABatch(pl.LightningModule):
+    """Takes two optimizer steps a batch, so that ``global_step`` is not what is logged under."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        for _ in range(2):
+            self.optimizers().step()
+        self.log("loss", 1.0)
+
+    def configure_optimizers(self) -> Optimizer:
+        return SGD(self.parameters(), lr=0.1)
+
+
+def test_the_step_of_the_loggers_is_the_one_that_lightning_logs_under(tmp_path: Path) -> None:
+    noting, logger = NotesSteps(), NotesLogged()
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path,
+        callbacks=[noting],
+        logger=logger,
+        max_epochs=2,
+        log_every_n_steps=1,
+        accelerator="cpu",
+        devices=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+
+    trainer.fit(TwoStepsABatch(), DataLoader(torch.zeros(3, 1)))
+
+    assert noting.steps == logger.steps == [0, 1, 2, 3, 4, 5]
+    assert trainer.global_step == 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 
 import lightning.pytorch as pl
 import pytest
@@ -230,11 +231,14 @@ def test_a_checkpoint_that_cannot_be_read_leaves_no_trace(fitted: pl.Trainer, tm
     assert fitted.ckpt_path == tmp_path / "first.ckpt"
 
 
-def test_a_checkpoint_of_the_run_may_hold_any_object(fitted: pl.Trainer, tmp_path: Path) -> None:
+def test_objects_are_read_only_where_their_classes_are_known(fitted: pl.Trainer, tmp_path: Path) -> None:
     saved = tmp_path / "best.ckpt"
     torch.save({**torch.load(saved, weights_only=False), "somebody's": {Path("notes.txt")}}, saved)
 
-    with loading_checkpoint(fitted, str(saved)) as checkpoint:
+    with pytest.raises(UnpicklingError, match="Path"), loading_checkpoint(fitted, str(saved)):
+        pytest.fail("the file is not to be trusted")
+    known = torch.serialization.safe_globals([type(Path())])
+    with known, loading_checkpoint(fitted, str(saved)) as checkpoint:
         assert checkpoint["somebody's"] == {Path("notes.txt")}
 
 

@@ -24,6 +24,7 @@ def read(text: str, folder: Path) -> Settings:
 
 def test_the_defaults_are_those_of_the_documented_contract():
     ours_alone = {"schedule_generator": None, "schedule_generator_cfg": None, "transition_criteria": None}
+    ours_alone |= {"progress_bar": True, "log_phase_metrics": True, "run_record": True}
     assert SchedulerSettings().model_dump() == ours_alone | {
         "ft_schedule": None,
         "max_depth": -1,

@@ -39,6 +39,9 @@ OTHER_VALUES = {
     "schedule_generator": "equal_mass",
     "schedule_generator_cfg": {"phases": 2},
     "transition_criteria": ({"plateau": {"window": 3}}, "epochs"),
+    "progress_bar": False,
+    "log_phase_metrics": False,
+    "run_record": False,
 }
 
 

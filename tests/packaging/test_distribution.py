@@ -76,9 +76,14 @@ def test_the_wheel_says_what_it_needs(distribution: Distribution) -> None:
     assert (metadata["Requires-Python"], metadata["License-Expression"]) == (">=3.11", "Apache-2.0")
     assert set(metadata.get_all("Provides-Extra")) == {
         "demo",
+        "docs",
+        "examples",
+        "fuzz",
         "lint",
         "parity",
+        "plots",
         "safetensors",
+        "tensorboard",
         "test",
         "transformer-lens",
     }
@@ -103,6 +108,8 @@ def test_the_wheel_alone_runs_the_main_job(environment: Environment, empty_dir: 
     folder = empty_dir / "runs" / "demo"
     assert (folder / "best.ckpt").stat().st_size > 0
     assert (folder / "scheduled_schedule.yaml").is_file()
+    assert f"Report:          {folder / 'report.html'}" in output
+    assert "<svg" in (folder / "report.html").read_text()
     assert [path.name for path in empty_dir.iterdir()] == ["runs"], "all that it leaves is its run folder"
 
 

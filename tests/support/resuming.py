@@ -103,6 +103,7 @@ class Job:
     trainer: dict[str, Any] = field(default_factory=dict)
     on_exception: bool = False
     criteria: list[Any] | None = None
+    adapter: type[StrategyAdapter] | None = None
 
     def module(self) -> TunedModule:
         module = TunedModule(
@@ -137,17 +138,18 @@ class Job:
         cut: Moment | None = None,
         kills: bool = False,
         seed: int | None = None,
+        knife: Knife | None = None,
         **fit_options: Any,
     ) -> Outcome:
-        """Train, perhaps until the moment at which the run is cut off."""
+        """Train, perhaps until the moment at which the run is cut off, or at which another knife acts."""
         torch.manual_seed(seed or 0)
-        module, knife = self.module(), Knife(cut, kills=kills)
+        module, knife = self.module(), knife or Knife(cut, kills=kills)
         scheduler = FinetuningScheduler(
             self.schedule,
             restore_best=self.restore_best,
             epoch_transitions_only=self.epoch_transitions_only,
             frozen_bn_track_running_stats=self.tracks_frozen_statistics,
-            custom_strategy_adapters={"auto": CutAdapter},
+            custom_strategy_adapters={"auto": self.adapter or CutAdapter},
             transition_criteria=self.criteria,
         )
         stopping = (
@@ -200,9 +202,13 @@ class Knife(Callback):
     def reached(self, hook: str) -> None:
         seen = self.calls[hook] = self.calls.get(hook, 0) + 1
         if self.moment == Moment(hook, seen - 1):
-            if self.kills:
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise PowerCutError(hook)
+            self.act(hook)
+
+    def act(self, hook: str) -> None:
+        """Cut the run off."""
+        if self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise PowerCutError(hook)
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.reached("epoch starts")

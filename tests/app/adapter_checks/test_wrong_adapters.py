@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from phasewire.adapters import AdapterError, StrategyAdapter
+from phasewire.adapters import AdapterError, Naming, Piece, Renaming, StrategyAdapter
+from phasewire.adapters.tensor_layout import Layout
 from phasewire.app.adapter_checks import RULES, BrokenRuleError, ImportProber, checker_for, rule_named
 from phasewire.app.import_probe.torch_state import differences, torch_state
 
@@ -316,6 +317,78 @@ class RestoresNothing(StrategyAdapter):
         checkpoint["seen"] = True
 
 
+class GivesADictOfDicts(StrategyAdapter):
+    def checkpoint_renamings(self):
+        return {"acme": {"blocks": "layers"}}
+
+
+class TakesTheWordForOwnNames(StrategyAdapter):
+    def checkpoint_renamings(self):
+        return {"module": Renaming({"blocks": "layers"})}
+
+
+class RenamesTwoToOne(StrategyAdapter):
+    def checkpoint_renamings(self):
+        return {"acme": Renaming((lambda name: name.replace("blocks.1", "blocks.0"), lambda name: name))}
+
+
+class RenamesWithoutAWayBack(StrategyAdapter):
+    def checkpoint_renamings(self):
+        return {"acme": Renaming((lambda name: f"acme.{name}", lambda name: name))}
+
+
+class RenamesAnewEachTime(StrategyAdapter):
+    calls = 0
+
+    def checkpoint_renamings(self):
+        self.calls += 1
+        return {"acme": Renaming({"head": f"head{self.calls}"})}
+
+
+class _OfPieces(Naming):
+    """A naming of a plug-in's own, that does what it is told with the name of each tensor."""
+
+    def __init__(self, pieces) -> None:
+        self.pieces = pieces
+
+    def layout(self, own_names, *, word=""):
+        return Layout(self.pieces(own_names), word=word)
+
+    def own_name(self, stored):
+        return stored
+
+
+class ForgetsATensor(StrategyAdapter):
+    def checkpoint_renamings(self):
+        return {"acme": _OfPieces(lambda names: {name: Piece(name) for name in names if name != "head.bias"})}
+
+
+class NamesWhatIsNotThere(StrategyAdapter):
+    def checkpoint_renamings(self):
+        both = {"head.weight": Piece("head.weight"), "head.scale": Piece("head.weight", derived=True)}
+        return {"acme": _OfPieces(lambda names: {**{name: Piece(name) for name in names}, **both})}
+
+
+class JoinsWhatDoesNotFit(StrategyAdapter):
+    def checkpoint_renamings(self):
+        joint = {"head.weight": Piece("head", 0, ((0, 1),)), "head.bias": Piece("head", 0, ((1, 1),))}
+        return {"acme": _OfPieces(lambda names: {**{name: Piece(name) for name in names}, **joint})}
+
+
+class _Halved(Layout):
+    def stored_value(self, stored, get, *room):
+        return super().stored_value(stored, get, *room) / 2
+
+
+class ChangesValues(StrategyAdapter):
+    def checkpoint_renamings(self):
+        class Halving(_OfPieces):
+            def layout(self, own_names, *, word=""):
+                return _Halved(self.pieces(own_names), word=word)
+
+        return {"acme": Halving(lambda names: {name: Piece(name) for name in names})}
+
+
 WRONG = [
     (PlainClass, "is-an-adapter", "PlainClass"),
     (OfNoVersion, "is-an-adapter", "api_version = None"),
@@ -359,6 +432,15 @@ WRONG = [
     (ThawsTooLittle, "thaws-exactly-the-phase", "too little: not head.weight"),
     (FailsInAPhase, "implicit-schedule-trains", "stopped in on_phase_thawed with ZeroDivisionError: scale"),
     (FailsWithASchedule, "explicit-schedule-trains", "only generated schedules"),
+    (GivesADictOfDicts, "renamings-round-trip", "gave {'acme': {'blocks': 'layers'}}"),
+    (TakesTheWordForOwnNames, "renamings-round-trip", "calls a naming 'module', the word for the module's own"),
+    (RenamesTwoToOne, "renamings-round-trip", r"calls both 'blocks\.0\.0\.weight' and 'blocks\.1\.0\.weight'"),
+    (RenamesWithoutAWayBack, "renamings-round-trip", r"'acme' does not go back: 'blocks\.0\.0\.weight' becomes"),
+    (RenamesAnewEachTime, "renamings-round-trip", "Called twice, it gave two namings called 'acme'"),
+    (ForgetsATensor, "renamings-round-trip", r"'acme' has no place for 'head\.bias'"),
+    (NamesWhatIsNotThere, "renamings-round-trip", r"'acme' gives 'head\.scale', which the module does not have"),
+    (JoinsWhatDoesNotFit, "renamings-round-trip", r"With 'acme': 'head\.bias' has the shape \(1,\)"),
+    (ChangesValues, "renamings-round-trip", r"With 'acme', 'blocks\.0\.0\.weight'.* came back with other values"),
     (RenamesInSecret, "tells-its-checkpoint-names", "acme.head.bias"),
     (SaysItRenamesAndDoesNot, "tells-its-checkpoint-names", "'acme', and all names in the state dict are the module's"),
     (TranslatesOneWayOnly, "checkpoint-round-trip", "cannot be restored"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import pytest
 import torch
+
+from phasewire.app.commands.reporting import byte_bar
 
 ADAPTER = """
 from phasewire.adapters import Renaming, StrategyAdapter
@@ -74,12 +77,25 @@ def test_the_adapter_takes_options_and_the_model_arguments(project, run, plain):
     assert "stem.0.weight" in torch.load("b.ckpt", weights_only=True)["state_dict"]
 
 
+def test_the_configuration_of_a_fit_says_both_where_the_file_does_not(project, run, plain):
+    (project / "fit.yaml").write_text(
+        "model: {class_path: own_project.Classifier}\n"
+        "scheduler: {custom_strategy_adapters: {auto: 'own_adapter:Spoken'}, strategy_adapter_cfg: {word: trunk}}\n"
+    )
+    done = run("checkpoint", "convert", "plain.pt", "start.ckpt", "--to", "canonical", "--config", "fit.yaml")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "start.ckpt: 6 tensors, spoken names to canonical names.\n"
+    (project / "fit.yaml").write_text("model: {class_path: own_project.NoModule}\n")
+    done = run("checkpoint", "convert", "start.ckpt", "back.ckpt", "--to", "spoken", "--config", "fit.yaml")
+    assert done.exit_code == 0, done.output  # the file tells, so nothing is built
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "does not tell what names there are"),
-        (NAMED[:2], "only one of them is given"),
-        (NAMED[2:], "only one of them is given"),
+        (NAMED[:2], "Names are known by an adapter, and none is given"),
+        (NAMED[2:], "checkpoint convert needs a model"),
         (("--model", "own_project.NoModule", *NAMED[2:]), "NoModule"),
         ((*NAMED[:2], "--adapter", "own_adapter:Silent"), "has no names for checkpoints but the module's own"),
         ((*NAMED[:2], "--adapter", "own_adapter:Curious"), "asks for fts_handle.ft_schedule, and nothing is trained"),
@@ -99,3 +115,25 @@ def test_a_file_that_is_there_is_replaced_only_by_force(project, run, refused, p
     assert (project / "out.ckpt").read_text() == "mine"
     assert run(*words, "--force").exit_code == 0
     assert torch.load("out.ckpt", weights_only=True)["phasewire"]["parameter_names"] == "module"
+
+
+def test_a_bar_on_a_terminal_shows_how_much_is_written(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    with byte_bar("Writing [red]a.ckpt") as watch:
+        watch(3_000_000, 4_000_000)
+
+    assert "Writing [red]a.ckpt" in terminal.getvalue()
+    assert "3.0/4.0 MB" in terminal.getvalue()
+
+
+def test_there_is_no_bar_where_there_is_no_terminal(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+
+    with byte_bar("Writing") as watch:
+        watch(1, 1)
+
+    assert sys.stderr.getvalue() == ""

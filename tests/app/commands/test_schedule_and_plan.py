@@ -11,9 +11,11 @@ from phasewire.app.class_path import import_attribute
 
 
 def cells(output: str) -> list[list[str]]:
-    """The rows of the table in an output."""
-    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in output.splitlines()]
-    return [row for row in rows if row]
+    """The heading and the rows of the table in an output that is no terminal's."""
+    lines = output.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("Phase"))
+    table = lines[start : next(at for at, line in enumerate(lines) if line.startswith("Precision"))]
+    return [re.split(r" {2,}", line.strip()) for line in table]
 
 
 def write_schedule(project, schedule, name="schedule.yaml"):
@@ -83,12 +85,14 @@ def test_plan_shows_parameters_share_rate_and_transition_of_each_phase(project, 
     result = run("plan", "own_project.Classifier", "--init-args", "{width: 10}", "--schedule", "schedule.yaml")
     assert result.exit_code == 0, result.output
     heading, *rows = cells(result.stdout)
-    assert heading == ["Phase", "Tensors", "Parameters", "Share", "Thawed so far", "Learning rate", "Moves on"]
+    assert heading == [
+        *("Phase", "Tensors", "Parameters", "Share", "Thawed so far", "Gradients", "Optimizer", "lr", "Moves on"),
+    ]
     # 10 x 2 + 2 in the head, 10 x 10 + 10 and 3 x 10 + 10 in the backbone: 172 in all.
     assert rows == [
-        ["0", "2", "22", "12.8%", "12.8%", "the optimizer's", "by early stopping, at epoch 3 at the latest"],
-        ["1", "2", "110", "64.0%", "76.7%", "0.002", "by early stopping"],
-        ["2", "2", "40", "23.3%", "100.0%", "1e-05", "to max_epochs"],
+        ["0", "2", "22", "12.8%", "12.8%", "88 B", "0 B", "0.1", "by early stopping, at epoch 3 at the latest"],
+        ["1", "2", "110", "64.0%", "76.7%", "528 B", "0 B", "0.002", "by early stopping"],
+        ["2", "2", "40", "23.3%", "100.0%", "688 B", "0 B", "1e-05", "to max_epochs"],
     ]
     assert "172 parameters in 3 phases" in result.stdout
 
@@ -139,10 +143,10 @@ def test_plan_tells_by_which_criteria_phases_end_without_importing_them(project,
 def test_a_long_plan_shows_its_ends(project, run):
     (project / "long.yaml").write_text("0: {params: [head.*]}\n" + "".join(f"{n}: {{}}\n" for n in range(1, 500)))
     result = run("plan", "own_project.Classifier", "--schedule", "long.yaml")
-    rows = [line for line in result.stdout.splitlines() if line.startswith("│")]
+    rows = cells(result.stdout)[1:]
     assert len(rows) == 201
-    assert "⋮" in rows[100]
-    assert rows[-1].split()[1] == "499"
+    assert set(rows[100]) == {"⋮"}
+    assert rows[-1][0] == "499"
 
 
 def test_plan_without_a_schedule_shows_the_one_that_would_be_generated(project, run):
@@ -241,14 +245,18 @@ class Failing(Shouting):
 """
 
 
-def plan_with(project, run, adapter, schedule, **trainer):
+def configure(project, adapter, trainer, **scheduler):
     (project / "own_adapters.py").write_text(ADAPTERS)
     config = {
         "model": {"class_path": "own_project.Classifier"},
         "trainer": trainer,
-        "scheduler": {"custom_strategy_adapters": {"ddp": f"own_adapters:{adapter}"}},
+        "scheduler": {"custom_strategy_adapters": {"ddp": f"own_adapters:{adapter}"}, **scheduler},
     }
     (project / "adapter.yaml").write_text(yaml.safe_dump(config))
+
+
+def plan_with(project, run, adapter, schedule, **trainer):
+    configure(project, adapter, trainer)
     write_schedule(project, schedule)
     return run("plan", "--config", "adapter.yaml", "--schedule", "schedule.yaml")
 
@@ -280,3 +288,41 @@ def test_plan_reports_an_adapter_that_fails(project, run):
     result = plan_with(project, run, "Failing", SHOUTED, strategy="ddp")
     assert result.exit_code == 2
     assert "Failing failed with ZeroDivisionError" in re.sub(r"\s+", " ", result.stderr)
+
+
+def test_generate_and_validate_are_in_the_names_of_the_configured_adapter(project, run):
+    configure(project, "Shouting", {"strategy": "ddp"}, schedule_generator="equal_mass", epoch_transitions_only=True)
+    made = run("schedule", "generate", "--config", "adapter.yaml", "--options", "{phases: 2}", "--output", "made.yaml")
+    assert made.exit_code == 0, made.output
+    written = yaml.safe_load((project / "made.yaml").read_text())
+    names = [name for phase in written.values() for name in phase["params"]]
+    assert len(written) == 2
+    assert names
+    assert all(name == name.upper() for name in names)
+    run("schedule", "generate", "--config", "adapter.yaml", "--generator", "pairs", "--output", "pairs.yaml")
+    configure(project, "Shouting", {"strategy": "ddp"})
+    valid = run("schedule", "validate", "pairs.yaml", "--config", "adapter.yaml")
+    assert valid.exit_code == 0, valid.output
+    assert "pairs.yaml is valid for Classifier: 3 phases, every parameter is thawed." in valid.stdout
+
+
+def test_validate_refuses_the_names_of_the_module_where_the_adapter_has_others(project, run, refused):
+    configure(project, "Shouting", {"strategy": "ddp"})
+    write_schedule(project, GOOD)
+    assert "HEAD.WEIGHT" in refused("schedule", "validate", "schedule.yaml", "--config", "adapter.yaml")
+    run("schedule", "generate", "own_project.Classifier", "--output", "own.yaml")
+    assert run("schedule", "validate", "own.yaml", "--model", "own_project.Classifier").exit_code == 0
+
+
+def test_generate_says_why_it_takes_the_names_of_the_module(project, run):
+    configure(project, "NeedsTrainer", {"strategy": "ddp"})
+    made = run("schedule", "generate", "--config", "adapter.yaml", "--output", "made.yaml")
+    assert made.exit_code == 0, made.output
+    assert "NeedsTrainer asks for fts_handle.trainer" in re.sub(r"\s+", " ", made.stderr)
+    assert yaml.safe_load((project / "made.yaml").read_text())[0]["params"] == ["head.bias", "head.weight"]
+
+
+@pytest.mark.parametrize("command", [("generate",), ("validate", "schedule.yaml")])
+def test_generate_and_validate_need_a_model_from_somewhere(project, refused, command):
+    write_schedule(project, GOOD)
+    assert f"schedule {command[0]} needs a model." in refused("schedule", *command)

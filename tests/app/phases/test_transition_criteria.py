@@ -53,8 +53,8 @@ def test_it_is_said_which_criterion_ended_a_phase(tmp_path, caplog):
     with caplog.at_level("INFO"):
         train(tmp_path, settings=by(FLAT, "epochs"))
 
-    assert "Phase 0 is over: plateau(window=2, min_relative_slope=0.01)." in caplog.text
-    assert "Phase 2, the last one, is over, and with it the training." in caplog.text
+    assert "because plateau(window=2, min_relative_slope=0.01) ended phase 0." in caplog.text
+    assert "Training ends with phase 2, the last one, because plateau(window=2, " in caplog.text
 
 
 def test_naming_early_stopping_and_epochs_is_the_default(tmp_path):

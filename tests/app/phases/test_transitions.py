@@ -95,12 +95,13 @@ def test_whichever_of_patience_and_epoch_comes_first_ends_the_phase(tmp_path):
 
 
 def test_a_metric_that_is_not_finite_stops_the_training_in_any_phase(tmp_path):
-    notes, trainer = run(
-        tmp_path,
-        TunedModule([1.0, float("nan")]),
-        FinetuningScheduler(NO_EPOCHS, restore_best=False),
-        FTSEarlyStopping("val_loss", patience=1),
-    )
+    with pytest.warns(UserWarning, match="Training stops: 'val_loss' is nan.*resume from a checkpoint of an earlier"):
+        notes, trainer = run(
+            tmp_path,
+            TunedModule([1.0, float("nan")]),
+            FinetuningScheduler(NO_EPOCHS, restore_best=False),
+            FTSEarlyStopping("val_loss", patience=1),
+        )
 
     assert notes.depths == [0, 0]
     assert trainer.current_epoch == 2

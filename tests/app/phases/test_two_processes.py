@@ -1,5 +1,6 @@
 """Two processes hold the same weights in every phase, and those that one process would have."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,13 @@ def test_a_run_of_two_processes_is_resumed_to_the_bit(tmp_path):
     assert {path.name for path in (tmp_path / "cut" / "best").iterdir()} == {
         path.name for path in (tmp_path / "whole" / "best").iterdir()
     }
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_records_the_run_and_all_of_it(runs):
+    events = [json.loads(line) for line in (runs.folder / "ddp" / "phasewire_run.jsonl").read_text().splitlines()]
+
+    assert [event["processes"] for event in events if event["event"] == "fit_began"] == [2]
+    assert [event["phase"] for event in events if event["event"] == "phase_began"] == [0, 1, 2]
+    assert [event["epoch"] for event in events if event["event"] == "epoch_ended"] == [0, 1, 2, 3, 4, 5]
+    assert [event["trained"] for event in events if event["event"] == "phase_began"] == [5, 25, 45]

@@ -1,0 +1,1 @@
+"""What a plan shows beyond names and phases: memory, learning rates, pictures, and what differs between two plans."""

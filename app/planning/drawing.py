@@ -1,0 +1,98 @@
+"""Plans drawn into files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from phasewire.adapters.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from phasewire.app.planning.values import Plan
+
+__all__ = ["PlanFiles"]
+
+_KINDS: Final = (".html", ".png", ".svg")
+_DOTS_PER_INCH: Final = 150
+
+
+class PlanFiles:
+    """Draws a plan into files.
+
+    Args:
+        files: The files to write; their suffixes say how.
+
+    Raises:
+        ConfigError: A suffix is not known, or matplotlib is not installed.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        for file in files:
+            if file.suffix.lower() not in _KINDS:
+                raise ConfigError(
+                    f"A plan cannot be drawn as {file.suffix or 'a file without a suffix'}. "
+                    f"{did_you_mean(file.suffix, _KINDS)}".rstrip(),
+                    where=f"--out {file}",
+                    remedy="Name a file that ends with .svg, .png or .html.",
+                )
+        try:
+            import matplotlib as mpl  # noqa: F401  # what cannot be drawn is better known before the work is done
+        except ImportError as error:
+            raise ConfigError(
+                "Pictures are drawn by matplotlib, which is not installed.",
+                where="--out",
+                remedy="Install the extra: pip install 'phasewire[plots]'",
+            ) from error
+        self._files = tuple(files)
+
+    def write(self, plan: Plan, schedule: str) -> tuple[Path, ...]:
+        """Draw a plan.
+
+        Args:
+            plan: The plan.
+            schedule: What to call the schedule.
+
+        Returns:
+            The files, which now hold the plan.
+
+        Raises:
+            ConfigError: A file cannot be written.
+        """
+        for file in self._files:
+            content = _drawn(plan, schedule, file.suffix.lower())
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            except OSError as error:
+                raise ConfigError(
+                    f"The file cannot be written: {error.strerror}.",
+                    where=f"--out {file}",
+                    remedy="Choose another place.",
+                ) from error
+        return self._files
+
+
+def _drawn(plan: Plan, schedule: str, kind: str) -> bytes:
+    if kind != ".html":
+        return _picture(plan, schedule, kind)
+    from phasewire.app.planning.page import plan_page
+
+    svg = _picture(plan, schedule, ".svg").decode()
+    return plan_page(plan, schedule, svg[svg.index("<svg") :]).encode()
+
+
+def _picture(plan: Plan, schedule: str, kind: str) -> bytes:
+    import matplotlib as mpl
+
+    from phasewire.app.planning.figure import plan_figure
+
+    figure = plan_figure(plan, schedule)
+    # One plan gives the same file each time.
+    # Any: each format has metadata of its own.
+    metadata: dict[str, Any] = {"Date": None} if kind == ".svg" else {}
+    buffer = BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "phasewire", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format=kind[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
+    return buffer.getvalue()

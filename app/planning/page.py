@@ -1,0 +1,46 @@
+"""A plan as a page that needs no network: the picture, and the table of all phases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from phasewire.app.planning.columns import phase_columns
+from phasewire.app.planning.words import phase_count, remarks, share_text, summary
+
+if TYPE_CHECKING:
+    from phasewire.app.planning.values import Plan
+
+__all__ = ["plan_page"]
+
+_MOST_ROWS: Final = 2000
+
+
+def plan_page(plan: Plan, schedule: str, svg: str) -> str:
+    """Write a plan as HTML.
+
+    Args:
+        plan: The plan.
+        schedule: What to call the schedule.
+        svg: Its picture, as an ``svg`` element.
+
+    Returns:
+        A whole page.
+    """
+    environment = Environment(
+        loader=PackageLoader("phasewire.app.planning"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    columns = phase_columns(plan, most=_MOST_ROWS)
+    return environment.get_template("plan.html.j2").render(
+        plan=plan,
+        schedule=schedule,
+        count=phase_count(len(plan.phases)),
+        thawed=share_text(plan.phases[-1].thawed, plan.total),
+        summary=summary(plan),
+        remarks=remarks(plan),
+        columns=columns,
+        rows=list(zip(*(column.cells for column in columns), strict=True)),
+        svg=Markup(svg),  # noqa: S704  # drawn by matplotlib, which escapes the text in it
+    )

@@ -1,0 +1,71 @@
+"""What a run keeps in its own checkpoints can be read back, and nothing that could run code becomes readable."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pickle
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from phasewire.app.own_classes import OwnClasses
+
+OBJECTS = {
+    "path": Path("data"),
+    "options": argparse.Namespace(names={"a"}, rate=0.5),
+    "module": nn.Linear(2, 2),
+    "numpy": {"score": np.float64(0.5), "scores": np.arange(3)},
+    "time": [timedelta(hours=1)],
+}
+
+
+def read(content: object, classes: OwnClasses) -> object:
+    torch.save(content, file := io.BytesIO())
+    file.seek(0)
+    with classes.allowed():
+        return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_an_object_is_read_back_by_the_run_that_has_stored_it(name) -> None:
+    content = {"state_dict": {"weight": torch.zeros(2)}, "kept": OBJECTS[name]}
+    with pytest.raises(pickle.UnpicklingError):
+        read(content, OwnClasses())
+
+    classes = OwnClasses()
+    classes.note(content)
+    assert repr(read(content, classes)["kept"]) == repr(OBJECTS[name])
+
+
+def test_plain_checkpoints_need_no_classes() -> None:
+    before, classes = set(torch.serialization.get_safe_globals()), OwnClasses()
+    classes.note({"state_dict": {"a": torch.zeros(1)}, "epoch": 1, "callbacks": {"x": [(1, "two"), None, {"y": 0.5}]}})
+    with classes.allowed():
+        assert set(torch.serialization.get_safe_globals()) == before
+
+
+@pytest.mark.parametrize("kept", [partial(os.getenv, "HOME"), partial(eval, "1"), partial(getattr, 1)])
+def test_what_could_run_anything_is_never_read_back(kept) -> None:
+    classes = OwnClasses()
+    classes.note({"kept": kept})
+    with pytest.raises(pickle.UnpicklingError):
+        read({"kept": kept}, classes)
+
+
+def test_what_cannot_be_stored_is_left_to_torch() -> None:
+    OwnClasses().note({"kept": lambda: None})
+
+
+def test_what_contains_itself_is_looked_at_once() -> None:
+    kept = [Path("a")]
+    kept.append(kept)
+    classes = OwnClasses()
+    classes.note({"kept": kept})
+    assert read({"kept": [Path("a")]}, classes) == {"kept": [Path("a")]}

@@ -1,0 +1,45 @@
+"""What holds after each fault of the table, and that docs/reliability.md shows the table that was tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import fault_page
+import fault_runs
+from fault_table import FAULTS
+from process_runner import run_script
+
+TIME_LIMIT_SECONDS = 880
+
+# Fifty seconds of computing, all of it in one fixture, may take minutes beside other tests.
+pytestmark = pytest.mark.timeout(TIME_LIMIT_SECONDS + 20)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What came of every fault, all injected into forks of one process."""
+    folder = tmp_path_factory.mktemp("faults")
+    run_script(Path(fault_runs.__file__), str(folder), time_limit=TIME_LIMIT_SECONDS)
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_nothing_is_lost_and_the_run_goes_on_after(fault, results):
+    result = results[fault.id]
+    if "skipped" in result:
+        pytest.skip(result["skipped"])
+    assert result["cases"] == len(fault.cases) > 0
+    assert result["problems"] == []
+
+
+def test_every_fault_has_a_name_of_its_own():
+    assert len({fault.id for fault in FAULTS}) == len(FAULTS) >= 30
+
+
+def test_the_documentation_has_the_table_that_is_tested(repository):
+    page = repository / "docs" / "reliability.md"
+
+    assert fault_page.with_table(page.read_text()) == page.read_text(), f"run python {fault_page.__file__}"
