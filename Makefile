@@ -58,8 +58,8 @@ test-oldest: ## run a part of the tests with the oldest versions that pyproject.
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 0 $(OLDEST_TESTS)
 
-bench: $(VENV)/installed-test ## measure beside finetuning-scheduler: plug-ins, schedules, set-up, transitions
-	for script in discovery schedules setup_of_fit transition; do OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/$$script.py; done
+bench: $(VENV)/installed-test ## measure beside finetuning-scheduler, and write benchmarks/RESULTS.md
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/all.py
 
 soak: $(VENV)/installed-test ## 10,000 transitions and 1,000 fits in one process: what stays behind
 	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/soak.py

@@ -54,6 +54,7 @@ __all__ = [
     "step_of_loggers",
     "strategy_flag",
     "validation_follows",
+    "version_of",
 ]
 
 C = TypeVar("C", bound="ModelCheckpoint")
@@ -210,6 +211,21 @@ def _is_compiled(part: torch.nn.Module) -> bool:
     return part._compiled_call_impl is not None or any(
         hasattr(method, "_torchdynamo_orig_callable") for method in methods
     )
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """Count how often a tensor's memory was changed in place.
+
+    Uses ``Tensor._version``: no public name tells. What goes round autograd (``tensor.data``, numpy, a fused
+    optimizer) is not counted.
+
+    Args:
+        tensor: The tensor, which was not made in inference mode.
+
+    Returns:
+        The count, which all tensors share that are views of one another.
+    """
+    return tensor._version
 
 
 def restart_lr_scheduler(scheduler: LRScheduler) -> None:

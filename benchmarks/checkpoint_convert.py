@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from measuring import show
 
 from phasewire.adapters.tensor_layout import Layout
 from phasewire.adapters.tensor_pieces import Piece
@@ -135,21 +134,22 @@ def main() -> None:
         given.unlink()  # no more than two files are there at a time
         split = {".safetensors, joint, to .ckpt, split": (stored, plain, "canonical")}
         results |= in_turns(split, options.repeats)
-    table = Table(title=f"{size / 1e9:.2f} GB, largest tensor {largest / 1e6:.0f} MB, median of {options.repeats}")
-    for heading in ("", "seconds", "GB/s", "beside copying", "memory grew by"):
-        table.add_column(heading, justify="right" if heading else "left")
     seconds = {name: statistics.median(each["seconds"] for each in runs) for name, runs in results.items()}
+    rows = []
     for name, runs in results.items():
         copying = seconds[name if name.startswith("copy") else f"copy of {(joined | split)[name][0].suffix}"]
         grown = max(each["grown"] for each in runs)
-        table.add_row(
-            name,
-            f"{seconds[name]:.2f}",
-            f"{size / 1e9 / seconds[name]:.2f}",
-            f"{copying / seconds[name]:.2f}",
-            f"{grown / 1e6:.0f} MB",
+        rows.append(
+            [
+                name,
+                f"{seconds[name]:.2f}",
+                f"{size / 1e9 / seconds[name]:.2f}",
+                f"{copying / seconds[name]:.2f}",
+                f"{grown / 1e6:.0f} MB",
+            ]
         )
-    Console().print(table)
+    title = f"{size / 1e9:.2f} GB, largest tensor {largest / 1e6:.0f} MB, median of {options.repeats}"
+    show(title, ["", "seconds", "GB/s", "beside copying", "memory grew by"], rows)
 
 
 if __name__ == "__main__":

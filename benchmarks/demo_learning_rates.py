@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
+from measuring import show
 from rich.console import Console
 from rich.progress import Progress, track
-from rich.table import Table
 
 from phasewire.app.config_file import merge_settings
 from phasewire.app.demo import DemoWiring
@@ -78,15 +78,13 @@ def main() -> None:
             for (way, rate), of_pair in losses.items():
                 own = Path(folder, f"{seed}-{way}-{rate}")
                 of_pair.append(best_validation_loss(wiring, way, rate, seed, own, pretrained))
-    table = Table("Learning rate", *wiring.ways, title=f"Mean validation loss over {len(SEEDS)} seeds")
     lowest = {way: min(mean(losses[way, rate]) for rate in RATES) for way in wiring.ways}
+    rows = []
     for rate in RATES:
         shown = [mean(losses[way, rate]) for way in wiring.ways]
-        table.add_row(
-            f"{rate:g}",
-            *(f"{loss:.4f}{' *' if loss == lowest[way] else ''}" for way, loss in zip(wiring.ways, shown, strict=True)),
-        )
-    Console().print(table)
+        marked = (f"{loss:.4f}{' *' if loss == lowest[w] else ''}" for w, loss in zip(wiring.ways, shown, strict=True))
+        rows.append([f"{rate:g}", *marked])
+    show(f"Mean validation loss over {len(SEEDS)} seeds", ["Learning rate", *wiring.ways], rows)
 
 
 if __name__ == "__main__":

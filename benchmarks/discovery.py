@@ -9,29 +9,20 @@ imported and the median seconds of ``fit``, the start of Python and the imports 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-from rich.table import Table
+import measuring
+from measuring import QUIET, Results, Row, in_process, median, show
 
 GOOD, SLOW, BROKEN = 80, 10, 10
 SLOW_SECONDS: Final = 1.0
-TIME_LIMIT_SECONDS: Final = 300
 KITS: Final = {"Phasewire": ("phasewire.app", "phasewire.adapters"), "FTS": ("finetuning_scheduler",) * 2}
 
-RUN: Final = """
-import importlib, json, logging, sys, time, warnings
-warnings.simplefilter("ignore")
-for name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(name).setLevel(logging.ERROR)
-import lightning.pytorch as pl
+RUN: Final = (
+    QUIET
+    + """
 from lightning.pytorch.demos.boring_classes import BoringModel
 kit = importlib.import_module(sys.argv[1])
 scheduler = kit.FinetuningScheduler(
@@ -44,11 +35,19 @@ trainer = pl.Trainer(
     enable_checkpointing=sys.argv[1].startswith("fine"), enable_progress_bar=False, enable_model_summary=False,
     callbacks=[scheduler],
 )
-begun = time.perf_counter()
+begun = time.process_time()
 trainer.fit(BoringModel())
-seconds = time.perf_counter() - begun
+seconds = time.process_time() - begun
 imported = sum(name.startswith("bench_plugin_") for name in sys.modules)
 sys.stdout.write("\\n" + json.dumps({"seconds": seconds, "imported": imported}))
+"""
+)
+
+SCAN: Final = """
+import importlib.metadata, json, time
+begun = time.process_time()
+list(importlib.metadata.entry_points(group="finetuning_scheduler.strategy_adapters"))
+print(json.dumps(time.process_time() - begun))
 """
 
 
@@ -71,50 +70,58 @@ def install(site: Path, adapters_package: str) -> None:
         )
 
 
-def fit(site: Path | None, package: str, adapter: str) -> dict[str, float]:
-    """Fit once in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": "" if site is None else str(site)}
-    with tempfile.TemporaryDirectory() as folder:
-        finished = subprocess.run(  # noqa: S603  # this file's own script
-            [sys.executable, "-c", RUN, package, adapter],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_SECONDS,
-            check=True,
-        )
-    measured: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
-    return measured
-
-
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="fits of each kind")
-    repeats = parser.parse_args().repeats
+def measure(given: argparse.Namespace) -> Results:
+    """Fit in turns, and compare with what the scan of the metadata itself takes."""
     cases = [("no plug-in installed", False, ""), ("one of 100 used", True, "bench0"), ("none of 100 used", True, "")]
-    results: dict[tuple[str, str], list[dict[str, float]]] = {}
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    scans: dict[bool, list[float]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as work:
         sites = {}
         for kit, (_, adapters) in KITS.items():
             sites[kit] = Path(work, kit)
             sites[kit].mkdir()
             install(sites[kit], adapters if kit == "Phasewire" else f"{adapters}.strategy_adapters")
-        for _ in range(repeats):
+        for _ in range(given.repeats):
             for name, installed, adapter in cases:
                 for kit, (package, _) in KITS.items():
-                    measured = fit(sites[kit] if installed else None, package, adapter)
-                    results.setdefault((name, kit), []).append(measured)
-    table = Table(title=f"Median of {repeats} fits in fresh processes; 10 plug-ins take {SLOW_SECONDS:g} s to import")
-    for heading in ("", *(f"{kit}: {what}" for what in ("imported", "seconds of fit") for kit in KITS)):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, _, _ in cases:
-        imported = [f"{max(each['imported'] for each in results[name, kit]):.0f}" for kit in KITS]
-        seconds = [f"{statistics.median(each['seconds'] for each in results[name, kit]):.2f}" for kit in KITS]
-        table.add_row(name, *imported, *seconds)
-    Console().print(table)
+                    path = {"PYTHONPATH": str(sites[kit]) if installed else ""}
+                    found.setdefault((name, kit), []).append(in_process(RUN, package, adapter, environment=path))
+            for installed, each in scans.items():
+                path = {"PYTHONPATH": str(sites["Phasewire"]) if installed else ""}
+                each.append(in_process(SCAN, environment=path))
+    show(
+        f"Median of {given.repeats} fits in fresh processes; 10 plug-ins take {SLOW_SECONDS:g} s to import",
+        ["", *(f"{kit}: {what}" for what in ("imported", "seconds of fit") for kit in KITS)],
+        [
+            [
+                name,
+                *(f"{max(each['imported'] for each in found[name, kit]):.0f}" for kit in KITS),
+                *(f"{median(each['seconds'] for each in found[name, kit]):.2f}" for kit in KITS),
+            ]
+            for name, _, _ in cases
+        ],
+    )
+    seconds = {key: median(each["seconds"] for each in runs) for key, runs in found.items()}
+    scan = median(scans[True]) - median(scans[False])
+    none, unused, used = (seconds[name, "Phasewire"] for name in ("no plug-in installed", cases[2][0], cases[1][0]))
+    imported = max(each["imported"] for each in found[cases[2][0], "Phasewire"])
+    return Results(
+        rows=[
+            Row(
+                f"fit of one batch, 100 plug-ins installed, {what}",
+                ours,
+                "s",
+                "at most 1.2 x a fit with none installed, and the scan of the metadata",
+                ours <= 1.2 * none + scan and not imported,
+                peer=seconds[case, "FTS"],
+                floor=none + scan,
+                note=f"A fit with none installed takes {none:.3f} s, the scan {scan:.3f} s. The peer's time is the "
+                "processor's too: it waits for slow plug-ins besides.",
+            )
+            for what, ours, case in (("none used", unused, cases[2][0]), ("one used", used, cases[1][0]))
+        ]
+    )
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__ or "", measure)

@@ -1,30 +1,85 @@
-"""How reading, checking and thawing scale with the parameters: ``python benchmarks/schedules.py``.
+"""How schedules are generated, written, read and checked, by number of parameters: ``python benchmarks/schedules.py``.
 
-The default schedule has two parameters a phase. libyaml alone, which writes and reads the same text, is the floor of
-writing and reading. Times are those of the processor, medians of repeated runs in one process.
+The parameters are on the meta device; the default schedule has two of them a phase. libyaml alone, which writes and
+reads the same text, is the floor of writing and reading. The peer is measured with the same files, and with the
+validation that a fit begins with (both up to ``--peer-limit``, as it is quadratic). Times are those of the processor,
+medians of repeated runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
+import gc
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
+import measuring
 import torch
 import yaml
-from rich.console import Console
-from rich.table import Table
+from measuring import QUIET, Curve, Results, Row, in_process, median
 from torch import nn
 
 from phasewire.app.schedule import ScheduleValidator, generate_default, load_schedule, save_schedule
 
-__all__ = ["measure"]
+PATTERNS: Final = (33, 1000)
+#: Where the peer is compared: with 100,000 parameters it takes minutes.
+COMPARED: Final = 10_000
+MOST_BYTES_PER_NAME: Final = 200
 
-_PATTERNS = (33, 1000)
+PEER: Final = (
+    QUIET
+    + """
+import finetuning_scheduler as kit
+from finetuning_scheduler.strategy_adapters.base import StrategyAdapter
+path, count = sys.argv[1], int(sys.argv[2])
+
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(
+            torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(10)) for _ in range(count // 20)
+        )
+    def training_step(self, batch, index):
+        return self.blocks[-1][-1](batch).sum()
+    def configure_optimizers(self):
+        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=1e-3)
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.zeros(1, 1))
+
+seconds = {}
+
+class Adapter(StrategyAdapter):
+    def validate_ft_sched(self):
+        begun = time.process_time()
+        super().validate_ft_sched()
+        seconds["validate"] = time.process_time() - begun
+        raise KeyboardInterrupt
+
+scheduler = kit.FinetuningScheduler(
+    ft_schedule=path, restore_best=False, logging_level=logging.ERROR,
+    custom_strategy_adapters={"single_device": "__main__.Adapter"},
+)
+begun = time.process_time()
+plain = scheduler.load_yaml_schedule(path)
+seconds["read"] = time.process_time() - begun
+begun = time.process_time()
+scheduler.save_schedule("again.yaml", plain, ".")
+seconds["write"] = time.process_time() - begun
+trainer = pl.Trainer(
+    accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_progress_bar=False, limit_val_batches=0,
+    enable_model_summary=False, callbacks=[scheduler],
+)
+try:
+    trainer.fit(Model())
+except (KeyboardInterrupt, SystemExit):
+    pass
+sys.stdout.write("\\n" + json.dumps(seconds))
+"""
+)
 
 
 class Model(nn.Module):
@@ -41,15 +96,15 @@ class Model(nn.Module):
         )
 
 
-def measure(parameters: int, repeats: int) -> dict[str, float]:
-    """Measure every step with one number of parameters.
+def seconds_of_steps(parameters: int, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Measure every step with one number of parameters, and the peer's where it is compared.
 
     Args:
         parameters: How many.
         repeats: How often each step is measured.
 
     Returns:
-        Step to median seconds.
+        Step to median seconds, ours and the peer's.
     """
     names = dict(Model(parameters).named_parameters())
     schedule = generate_default(list(names))
@@ -59,65 +114,123 @@ def measure(parameters: int, repeats: int) -> dict[str, float]:
         text = path.read_text()
         steps: dict[str, Callable[[], object]] = {
             "generate": lambda: generate_default(list(names)),
-            "write": lambda: save_schedule(schedule, path),
+            "write": lambda: save_schedule(schedule, Path(folder, "again.yaml")),
             "write, libyaml alone": lambda: yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False),
             "read": lambda: load_schedule(path),
             "read, libyaml alone": lambda: yaml.load(text, Loader=yaml.CSafeLoader),  # it is a safe one
             "validate": lambda: ScheduleValidator().validate(schedule, names),
         }
-        blocks = parameters // 20
-        for count in _PATTERNS:
-            patterns = load_schedule({at: {"params": [rf"blocks.{at}\..*"]} for at in range(min(count, blocks))})
-            steps[f"validate {len(patterns.phases)} patterns"] = lambda given=patterns: ScheduleValidator().validate(
-                given, names
-            )
+        for count in PATTERNS:
+            if count <= parameters // 20:
+                steps[f"validate {count:,} patterns"] = _validation_of_patterns(count, names)
         seconds: dict[str, list[float]] = {step: [] for step in steps}
+        of_peer: dict[str, list[float]] = {}
         for _ in range(repeats):
             for step, run in steps.items():
+                Path(folder, "again.yaml").unlink(missing_ok=True)
+                gc.collect()
                 begun = time.process_time()
                 run()
                 seconds[step].append(time.process_time() - begun)
-    return {step: statistics.median(each) for step, each in seconds.items()}
+            if parameters <= COMPARED:
+                for step, each in in_process(PEER, path, str(parameters)).items():
+                    of_peer.setdefault(step, []).append(each)
+    return {step: median(each) for step, each in seconds.items()}, {s: median(each) for s, each in of_peer.items()}
 
 
-def plot(results: dict[int, dict[str, float]], path: Path) -> None:
-    """Draw one curve for every step.
+def _validation_of_patterns(count: int, names: dict[str, nn.Parameter]) -> Callable[[], object]:
+    phases = {at: {"params": [rf"blocks\.{at}\..*"]} for at in range(count)}
+    schedule = load_schedule(phases)
+    return lambda: ScheduleValidator().validate(schedule, names)
+
+
+def bytes_per_name(parameters: int) -> float:
+    """Measure what a schedule of two parameters a phase keeps in memory, besides the names.
 
     Args:
-        results: Number of parameters to step to seconds.
-        path: The picture to write.
+        parameters: How many.
+
+    Returns:
+        The bytes for each name, of the schedule as it was read and as it is resolved.
     """
-    from matplotlib.figure import Figure
+    names = dict(Model(parameters).named_parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_schedule(generate_default(list(names)), Path(folder, "schedule.yaml"))
+        gc.collect()
+        tracemalloc.start()
+        resolved = ScheduleValidator().validate(load_schedule(path), names)
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    if not resolved.phases:
+        raise RuntimeError("nothing was held")
+    return held / parameters
 
-    axes = (figure := Figure(figsize=(7, 5))).subplots()
-    for step in next(iter(results.values())):
-        points = [(count, seconds[step]) for count, seconds in results.items() if step in seconds]
-        axes.loglog(*zip(*points, strict=True), marker="o", label=step)
-    axes.set_xlabel("parameters")
-    axes.set_ylabel("seconds")
-    axes.legend(fontsize="small")
-    figure.savefig(path)
 
-
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each step")
-    parser.add_argument("--parameters", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--json", type=Path, help="write the results to this file")
-    parser.add_argument("--plot", type=Path, help="draw the curves into this file; needs matplotlib")
-    arguments = parser.parse_args()
+def measure(given: argparse.Namespace) -> Results:
+    """Measure all numbers of parameters, and say what each step must reach."""
     torch.set_num_threads(1)
-    results = {count: measure(count, arguments.repeats) for count in arguments.parameters}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results))
-    if arguments.plot:
-        plot(results, arguments.plot)
-    table = Table("", *(f"{count:,}" for count in results), title="Seconds, by number of parameters")
-    for step in dict.fromkeys(step for seconds in results.values() for step in seconds):
-        table.add_row(step, *(f"{each[step]:.4f}" if step in each else "" for each in results.values()))
-    Console().print(table)
+    measured = {count: seconds_of_steps(count, given.repeats) for count in given.parameters}
+    ours = {count: of_count for count, (of_count, _) in measured.items()}
+    peer = {count: of_count for count, (_, of_count) in measured.items() if of_count}
+    steps = list(dict.fromkeys(step for of_count in ours.values() for step in of_count))
+    lines = {s: {str(count): each[s] for count, each in ours.items() if s in each} for s in steps}
+    lines |= {f"{s}, FTS": {str(count): each[s] for count, each in peer.items()} for s in ("read", "write", "validate")}
+    results = Results(curves=[Curve("Schedules", "parameters", "seconds", lines)])
+    small, large = sorted(ours)[-2:]
+    for step in ("generate", "write", "read", "validate"):
+        growth = ours[large][step] / large / (ours[small][step] / small)
+        results.rows.append(
+            Row(
+                f"{step}, default schedule: time per parameter at {large:,} beside that at {small:,}",
+                growth,
+                "x",
+                "at most 1.5",
+                growth <= 1.5,
+            )
+        )
+    at = ours.get(COMPARED)
+    if at is not None:
+        for step in ("write", "read"):
+            floor = at[f"{step}, libyaml alone"]
+            results.rows.append(
+                Row(
+                    f"{step} the default schedule of {COMPARED:,} parameters",
+                    at[step],
+                    "s",
+                    "4 times faster than the peer, within 1.5 x of libyaml alone",
+                    4 * at[step] <= peer[COMPARED][step] and at[step] <= 1.5 * floor,
+                    peer=peer[COMPARED][step],
+                    floor=floor,
+                    note=f"{at[step] / floor:.2f} x libyaml alone",
+                )
+            )
+        results.rows.append(
+            Row(
+                f"validate the default schedule of {COMPARED:,} parameters",
+                at["validate"],
+                "s",
+                "20 times faster than the peer",
+                20 * at["validate"] <= peer[COMPARED]["validate"],
+                peer=peer[COMPARED]["validate"],
+            )
+        )
+    for step in (f"validate {count:,} patterns" for count in PATTERNS):
+        if step in ours[large]:
+            seconds = ours[large][step]
+            results.rows.append(Row(f"{step}, {large:,} parameters", seconds, "s", "under 10 s", seconds < 10))
+    held = bytes_per_name(large)
+    results.rows.append(
+        Row(
+            f"memory of a schedule of {large // 2:,} phases, for each parameter name, without the names",
+            held,
+            "bytes",
+            f"under {MOST_BYTES_PER_NAME}",
+            held < MOST_BYTES_PER_NAME,
+        )
+    )
+    return results
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__ or "", measure, parameters=[1_000, 10_000, 100_000])

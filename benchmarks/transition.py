@@ -1,35 +1,46 @@
 """What a transition costs that restores the best checkpoint, beside the peer: ``python benchmarks/transition.py``.
 
-A module of 100 million parameters (400 MB) goes through four phases of one batch each, with momentum, in a process of
-its own, Phasewire and the peer in turns. Measured is the hook in which the next phase begins.
+A module of 100 million parameters (400 MB) goes through four phases of two epochs of one batch each, with momentum, in
+a process of its own, Phasewire and the peer in turns. Measured is the hook in which the next phase begins, where the
+best checkpoint is that of the epoch before the last one, and where it is that of the last one; and by how much the
+private memory of the process grows in that hook, beside the size of the parameters that were thawed before it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-from rich.table import Table
+import measuring
+from measuring import KITS, QUIET, Results, Row, in_process, median
 
-TIME_LIMIT_SECONDS: Final = 300
-KITS: Final = {"Phasewire": "phasewire.app", "FTS": "finetuning_scheduler"}
+#: The losses of the two epochs of a phase, the phase subtracted: whether the first or the last is the best.
+CASES: Final = {"an earlier epoch is the best": (0.0, 0.5), "the last epoch is the best": (0.5, 0.0)}
 
-RUN: Final = """
-import importlib, json, logging, resource, sys, time, warnings
-warnings.simplefilter("ignore")
-for name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(name).setLevel(logging.ERROR)
-import lightning.pytorch as pl
-import torch
-kit = importlib.import_module(sys.argv[1])
-side = int(sys.argv[2])
+RUN: Final = (
+    QUIET
+    + """
+import os, threading
+kit, side, losses = importlib.import_module(sys.argv[1]), int(sys.argv[2]), [float(loss) for loss in sys.argv[3:]]
+
+def private():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon:")) * 1024
+
+class Peak(threading.Thread):
+    def __enter__(self):
+        self.over, self.first = False, private()
+        self.highest = self.first
+        self.start()
+        return self
+    def run(self):
+        while not self.over:
+            self.highest = max(self.highest, private())
+            time.sleep(0.002)
+    def __exit__(self, *_):
+        self.over = True
+        self.join()
+        self.grown = max(self.highest, private()) - self.first
 
 class Model(pl.LightningModule):
     def __init__(self):
@@ -38,7 +49,8 @@ class Model(pl.LightningModule):
     def training_step(self, batch, index):
         return self.layers(batch).square().mean()
     def validation_step(self, batch, index):
-        self.log("val_loss", -float(self.global_step))
+        phase, epoch = divmod(self.current_epoch, 2)
+        self.log("val_loss", losses[epoch] - phase)
     def configure_optimizers(self):
         return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
     def train_dataloader(self):
@@ -46,69 +58,65 @@ class Model(pl.LightningModule):
     val_dataloader = train_dataloader
 
 class Timed(kit.FinetuningScheduler):
-    seconds, peak = [], []
+    seconds, grown = [], []
     def on_train_epoch_start(self, trainer, module):
-        depth, begun = self.curr_depth, time.perf_counter()
-        super().on_train_epoch_start(trainer, module)
+        depth, thawed = self.curr_depth, sum(p.nbytes for p in module.parameters() if p.requires_grad)
+        with Peak() as peak:
+            begun = time.perf_counter()
+            super().on_train_epoch_start(trainer, module)
+            seconds = time.perf_counter() - begun
         if self.curr_depth > depth:
-            self.seconds.append(time.perf_counter() - begun)
+            self.seconds.append(seconds)
+            self.grown.append(peak.grown / thawed)
 
-phases = {at: {"params": [f"layers.{3 - at}.weight"], "max_transition_epoch": at + 1} for at in range(4)}
+phases = {at: {"params": [f"layers.{3 - at}.weight"], "max_transition_epoch": 2 * at + 2} for at in range(4)}
 del phases[3]["max_transition_epoch"]
 scheduler = Timed(phases, logging_level=logging.ERROR)
 trainer = pl.Trainer(
-    accelerator="cpu", devices=1, max_epochs=4, logger=False, enable_progress_bar=False, num_sanity_val_steps=0,
-    enable_model_summary=False, callbacks=[scheduler, kit.FTSCheckpoint(monitor="val_loss", save_top_k=1)],
+    accelerator="cpu", devices=1, max_epochs=7, logger=False, enable_progress_bar=False, num_sanity_val_steps=0,
+    enable_model_summary=False, limit_val_batches=1,
+    callbacks=[
+        scheduler,
+        kit.FTSEarlyStopping("val_loss", patience=99),
+        kit.FTSCheckpoint(monitor="val_loss", save_top_k=1),
+    ],
 )
 trainer.fit(Model())
-sys.stdout.write("\\n" + json.dumps(scheduler.seconds))
+sys.stdout.write("\\n" + json.dumps({"seconds": scheduler.seconds, "grown": scheduler.grown}))
 """
+)
 
 
-def transitions(package: str, side: int) -> list[float]:
-    """Fit once in a process of its own, and give the seconds of each transition."""
-    with tempfile.TemporaryDirectory() as folder:
-        finished = subprocess.run(  # noqa: S603  # this file's own script
-            [sys.executable, "-c", RUN, package, str(side)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_SECONDS,
-            check=True,
-        )
-    seconds: list[float] = json.loads(finished.stdout.splitlines()[-1])
-    return seconds
-
-
-def measure(repeats: int, side: int) -> dict[str, float]:
-    """Measure both in turns.
-
-    Returns:
-        The median seconds of a transition.
-    """
-    seconds: dict[str, list[float]] = {kit: [] for kit in KITS}
-    for _ in range(repeats):
-        for kit, package in KITS.items():
-            seconds[kit] += transitions(package, side)
-    return {kit: statistics.median(each) for kit, each in seconds.items()}
-
-
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="fits of each kind")
-    parser.add_argument("--side", type=int, default=5000, help="the four layers have the square of this many weights")
-    parser.add_argument("--json", type=Path, help="write the results to this file")
-    arguments = parser.parse_args()
-    result = measure(arguments.repeats, arguments.side)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result))
-    table = Table("", "seconds", title="A transition that restores the best checkpoint")
-    for kit, seconds in result.items():
-        table.add_row(kit, f"{seconds:.3f}")
-    table.add_row("ratio", f"{result['FTS'] / result['Phasewire']:.1f}")
-    Console().print(table)
+def measure(given: argparse.Namespace) -> Results:
+    """Measure both in turns."""
+    results = Results()
+    for case, losses in CASES.items():
+        runs: dict[str, list[dict[str, list[float]]]] = {kit: [] for kit in KITS}
+        for _ in range(given.repeats):
+            for kit, package in KITS.items():
+                runs[kit].append(in_process(RUN, package, str(given.side), *map(str, losses)))
+        seconds = {kit: median(each for run in runs[kit] for each in run["seconds"]) for kit in KITS}
+        grown = {kit: max(each for run in runs[kit] for each in run["grown"]) for kit in KITS}
+        results.rows += [
+            Row(
+                f"transition that restores the best checkpoint, 4 x {given.side}² parameters; {case}",
+                1000 * seconds["Phasewire"],
+                "ms",
+                "3 times faster than the peer",
+                3 * seconds["Phasewire"] <= seconds["FTS"],
+                peer=1000 * seconds["FTS"],
+            ),
+            Row(
+                f"memory that it needs besides, beside the size of what is thawed; {case}",
+                grown["Phasewire"],
+                "x",
+                "at most 1",
+                grown["Phasewire"] <= 1.0,
+                peer=grown["FTS"],
+            ),
+        ]
+    return results
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__ or "", measure, side=5000)

@@ -115,6 +115,23 @@ def test_the_container_example_trains_through_all_its_phases(run, empty_dir: Pat
     assert (empty_dir / checkpoint[1]).is_file()
 
 
+def test_the_profile_tells_what_the_hooks_of_a_run_take(examples: Path, empty_dir: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, examples / "profile_run.py", "--width", "4", "--batches", "2", "--trace", "trace.json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    rows = re.findall(r"│ (\S+)\.(on_\w+) +│ +(\d+) +│", finished.stdout)
+    calls = {(callback, hook): int(count) for callback, hook, count in rows}
+    assert calls["phasewire.FinetuningScheduler", "on_train_epoch_start"] == 3
+    assert calls["phasewire.FinetuningScheduler", "on_train_batch_start"] == 6
+    assert calls["FTSCheckpoint", "on_train_batch_end"] == 6
+    assert re.search(r"│ all of them +│ +│ +\d+\.\d+ +│ +\d+\.\d+% +│", finished.stdout)
+    assert (empty_dir / "trace.json").is_file()
+
+
 def test_the_example_schedule_loads(examples: Path) -> None:
     assert len(load_schedule(examples / "schedule.yaml").phases) == 3
 

@@ -23,6 +23,7 @@ from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases
 from phasewire.app.phases.phase_criteria import PhaseCriteria, looks_at_epoch_end
 from phasewire.app.phases.put_back import remembered
 from phasewire.app.phases.runner import PhaseRunner
+from phasewire.app.phases.saved_state import SavedState
 from phasewire.app.phases.schedule_source import (
     generate_schedule_file,
     log_folder,
@@ -78,6 +79,7 @@ class FitSession:
     ) -> None:
         self.plain_schedule: PlainSchedule = {}
         self.kept_files = KeptFiles()
+        self.saved_state = SavedState()
         self._trainer = trainer
         self._adapter = adapter
         self._settings = settings
@@ -134,6 +136,7 @@ class FitSession:
         )
         self._companions.begin_run(phases, self._trainer, self._trainer.lightning_module)
         self.kept_files.begin(self._trainer, self._companions.checkpoint)
+        self.saved_state.begin(self._trainer, self._companions.checkpoint if self._settings.restore_best else None)
 
     def set_up_strategy(self, trainer: pl.Trainer, set_up: Callable[[pl.Trainer], None]) -> None:
         """Prepare the phases, now that the module is complete, and let the strategy set up after that.
@@ -215,6 +218,7 @@ class FitSession:
             self._companions,
             self._criteria,
             self._watch,
+            saved_state=self.saved_state,
         )
         self._put_back = remembered(trainer, module)
         if not is_dry_run(trainer):

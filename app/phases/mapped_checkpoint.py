@@ -1,23 +1,27 @@
-"""Reads a checkpoint by mapping its file, so that weights are copied once: from the file into the module."""
+"""Reads a checkpoint by mapping its file, so that its tensors are copied once: from the file to where they belong."""
 
 from __future__ import annotations
 
 import copy
 import os
 import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from torch.optim import Optimizer
 
-__all__ = ["can_be_mapped", "read_mapped"]
+__all__ = ["can_be_mapped", "loading_into_memory", "read_mapped"]
 
-_EXTRA_STATE = "_extra_state"
+_EXTRA_STATE: Final = "_extra_state"
+_WEIGHTS: Final = "state_dict"
+_OPTIMIZERS: Final = "optimizer_states"
 
 
 # Any, here and below: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
@@ -45,15 +49,40 @@ def read_mapped(path: str | os.PathLike[str], *, weights_only: bool | None) -> d
         weights_only: As for ``torch.load``.
 
     Returns:
-        The checkpoint. The tensors of its state dict are in the file, and loading it copies them; all others, which
-        may be kept as they are, are in memory.
+        The checkpoint. The tensors of the module and of optimizers are in the file: a module copies what it loads, and
+        for optimizers :func:`loading_into_memory` does. All others, which may be kept as they are, are in memory.
     """
     torch.cuda.empty_cache()  # as the strategy itself does
     read: dict[str, Any] = torch.load(
         os.fspath(path), map_location=lambda storage, _: storage, weights_only=weights_only, mmap=True
     )
     memo: dict[int, Any] = {}
-    return {key: _weights(value) if key == "state_dict" else _in_memory(value, memo) for key, value in read.items()}
+    return {
+        key: _weights(value) if key == _WEIGHTS else value if key == _OPTIMIZERS else _in_memory(value, memo)
+        for key, value in read.items()
+    }
+
+
+def loading_into_memory(
+    optimizers: Sequence[Optimizer], load: Callable[[Mapping[str, Any]], None], checkpoint: Mapping[str, Any]
+) -> None:
+    """Let optimizers load their states, and copy what they took from a mapped file.
+
+    It is copied into the tensors that it replaces, where those fit: memory for a second state is not needed.
+
+    Args:
+        optimizers: The optimizers.
+        load: Loads their states from a checkpoint.
+        checkpoint: What :func:`read_mapped` gave, or any other.
+    """
+    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in _tensors(checkpoint.get(_OPTIMIZERS)))
+    before = [dict(optimizer.state) for optimizer in optimizers]
+    load(checkpoint)
+    owner = _Owner(storages)
+    with torch.no_grad():
+        for optimizer, replaced in zip(optimizers, before, strict=True):
+            for parameter, state in list(optimizer.state.items()):
+                optimizer.state[parameter] = _changed(state, replaced.get(parameter), owner.owned)
 
 
 def _weights(state: object) -> object:
@@ -63,15 +92,64 @@ def _weights(state: object) -> object:
     return state
 
 
+def _tensors(value: object) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
 def _in_memory(value: object, memo: dict[int, Any]) -> object:
     """Copy the tensors in plain collections, in place; what was one tensor, or shared its storage, still does."""
+    return _changed(value, None, lambda tensor, _: copy.deepcopy(tensor, memo))
+
+
+class _Owner:
+    """Gives for tensors of a mapped file what is not in it.
+
+    Args:
+        storages: How many tensors of the file there are in each storage.
+    """
+
+    def __init__(self, storages: Mapping[int, int]) -> None:
+        self._storages = storages
+        self._copies: dict[int, Any] = {}
+        self._taken: set[int] = set()
+
+    def owned(self, tensor: torch.Tensor, old: object) -> torch.Tensor:
+        """Copy a tensor if it is in the file: into the one that it replaces if that is like it."""
+        storage = tensor.untyped_storage()
+        sharing = self._storages.get(storage.data_ptr(), 0)
+        is_alone = sharing == 1 and storage.nbytes() == tensor.nbytes
+        if (
+            is_alone
+            and isinstance(old, torch.Tensor)
+            and _layout(old) == _layout(tensor)
+            and id(old) not in self._taken
+        ):
+            self._taken.add(id(old))
+            return old.copy_(tensor)
+        copied: torch.Tensor = copy.deepcopy(tensor, self._copies) if sharing else tensor
+        return copied
+
+
+def _layout(tensor: torch.Tensor) -> tuple[object, ...]:
+    return type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
+def _changed(value: object, old: object, change: Callable[[torch.Tensor, object], object]) -> object:
+    """Replace the tensors in plain collections, in place; ``old`` holds, in the same places, what they replace."""
     if isinstance(value, torch.Tensor):
-        return copy.deepcopy(value, memo)
+        return change(value, old)
     if isinstance(value, dict):
         for key, item in value.items():
-            value[key] = _in_memory(item, memo)
+            value[key] = _changed(item, old.get(key) if isinstance(old, Mapping) else None, change)
     elif isinstance(value, list):
-        value[:] = [_in_memory(item, memo) for item in value]
+        value[:] = [_changed(item, None, change) for item in value]
     elif type(value) is tuple:
-        return tuple(_in_memory(item, memo) for item in value)
+        return tuple(_changed(item, None, change) for item in value)
     return value

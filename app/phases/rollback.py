@@ -6,7 +6,7 @@ checkpoint, and the same learning rates. What the transition thawed is frozen ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.thaw import BatchNorm
 
-__all__ = ["ThawedState", "optimizers_kept_on_failure", "runs_code_of_others"]
+__all__ = ["ThawedState", "is_defined_elsewhere", "optimizers_kept_on_failure", "runs_code_of_others"]
 
 #: The hooks that an adapter is asked during a transition.
 _HOOKS: Final = (
@@ -45,9 +45,20 @@ def runs_code_of_others(adapter: StrategyAdapter) -> bool:
     Returns:
         Whether one of its hooks is defined elsewhere.
     """
-    hooks = (getattr(adapter, name) for name in _HOOKS)
-    functions = (hook.func if isinstance(hook, partial) else hook for hook in hooks)
-    return any(getattr(each, "__module__", "").partition(".")[0] != _OUR_PACKAGE for each in functions)
+    return any(is_defined_elsewhere(getattr(adapter, name)) for name in _HOOKS)
+
+
+def is_defined_elsewhere(hook: Callable[..., object]) -> bool:
+    """Tell whether a hook of an adapter is not one that Phasewire brings along.
+
+    Args:
+        hook: The hook, bound or partially applied.
+
+    Returns:
+        Whether it is defined in another package.
+    """
+    function = hook.func if isinstance(hook, partial) else hook
+    return getattr(function, "__module__", "").partition(".")[0] != _OUR_PACKAGE
 
 
 class ThawedState:

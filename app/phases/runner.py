@@ -20,7 +20,7 @@ from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
-from phasewire.app.phases.rollback import ThawedState, runs_code_of_others
+from phasewire.app.phases.rollback import ThawedState, is_defined_elsewhere, runs_code_of_others
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from phasewire.app.phases.companions import Companions
     from phasewire.app.phases.phase_criteria import PhaseCriteria
+    from phasewire.app.phases.saved_state import SavedState
     from phasewire.app.phases.thaw import BatchNorm
     from phasewire.app.schedule.validate import ResolvedSchedule
     from phasewire.app.settings import SchedulerSettings
@@ -54,6 +55,7 @@ class PhaseRunner:
         companions: The callbacks the run works with.
         criteria: Decide that a phase is over.
         watch: Tells people how it goes.
+        saved_state: Tells that there is nothing to restore.
 
     Attributes:
         schedule: The resolved schedule.
@@ -71,6 +73,8 @@ class PhaseRunner:
         companions: Companions,
         criteria: PhaseCriteria,
         watch: FitWatch,
+        *,
+        saved_state: SavedState,
     ) -> None:
         self.schedule = schedule
         self.has_ended_training = False
@@ -84,6 +88,7 @@ class PhaseRunner:
         self._watch = watch
         self._thawed = Thawed(module)
         self._group_phases: list[int | None] = []
+        self._saved_state = saved_state
         self._ended_by: list[str] = []
         self._support = support_for(trainer.strategy)
         # Once: a schedule of 50,000 phases takes a second.
@@ -444,7 +449,10 @@ class PhaseRunner:
             return None
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
-        epoch, depth = restore_best(self._trainer, self._adapter, path, optimization)
+        # What another package collects is not asked for once more: the hook is called when a checkpoint is saved.
+        collects_as_we_do = not is_defined_elsewhere(self._adapter.lightning_module_state_dict)
+        already = self._saved_state.current(path) if collects_as_we_do else None
+        epoch, depth = restore_best(self._trainer, self._adapter, path, optimization, already=already)
         score = None if checkpoint.best_model_score is None else float(checkpoint.best_model_score)
         return Restored(path, epoch, depth, checkpoint.monitor, score)
 

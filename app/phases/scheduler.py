@@ -24,6 +24,7 @@ from phasewire.app.phases.fit_session import FitSession, PlainSchedule
 from phasewire.app.phases.kept_files import KeptFiles
 from phasewire.app.phases.other_callbacks import refuse_conflicting
 from phasewire.app.phases.put_back import logging_at
+from phasewire.app.phases.saved_state import SavedState
 from phasewire.app.phases.schedule_source import log_folder
 from phasewire.app.phases.thaw import freeze
 from phasewire.app.phases.translated_strategy import checkpoint_adapter, translate_checkpoints_of
@@ -319,10 +320,8 @@ class FinetuningScheduler(Callback):
 
     # -- Lightning's hooks ---------------------------------------------------------------------------------------
 
-    @property
-    def state_key(self) -> str:
-        """The key of this callback's state in a checkpoint."""
-        return SCHEDULER_STATE_KEY
+    #: The key of this callback's state in a checkpoint. Lightning asks for it at every hook, so it is no property.
+    state_key: str = SCHEDULER_STATE_KEY
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Connect the adapter and put the translator into the strategy's path, at every stage.
@@ -363,6 +362,7 @@ class FinetuningScheduler(Callback):
             self._translator,
             set_up_fit=self._session().set_up_strategy if fitting else None,
             kept_files=self._session().kept_files if fitting else KeptFiles(),
+            saved_state=self._session().saved_state if fitting else SavedState(),
         )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

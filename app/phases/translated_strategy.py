@@ -15,7 +15,7 @@ from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.own_classes import OwnClasses
 from phasewire.app.phases.checkpoint_access import readable, require_dict, require_version, writable
-from phasewire.app.phases.mapped_checkpoint import can_be_mapped, read_mapped
+from phasewire.app.phases.mapped_checkpoint import can_be_mapped, loading_into_memory, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 from phasewire.app.phases.undamaged import SavedFiles
 from phasewire.app.strategy_seam import StrategySeam
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from phasewire.app.checkpoint import CheckpointTranslator
     from phasewire.app.phases.kept_files import KeptFiles
     from phasewire.app.phases.parallel_checkpoints import ParallelCheckpoints
+    from phasewire.app.phases.saved_state import SavedState
 
 __all__ = ["checkpoint_adapter", "translate_checkpoints_of"]
 
@@ -41,6 +42,7 @@ def translate_checkpoints_of(
     *,
     set_up_fit: Callable[[pl.Trainer, Callable[[pl.Trainer], None]], None] | None,
     kept_files: KeptFiles,
+    saved_state: SavedState,
 ) -> StrategySeam:
     """Shadow the strategy's checkpoint methods, and its ``setup``, until it is torn down.
 
@@ -51,6 +53,7 @@ def translate_checkpoints_of(
         set_up_fit: For a fit, called when the module is complete, with the Trainer and the strategy's own ``setup``,
             which it must call; ``None`` at other stages, where a checkpoint is only read for its weights.
         kept_files: Decides when a file is removed.
+        saved_state: Is told what is saved.
 
     Returns:
         The seam, with the strategy's own methods.
@@ -60,7 +63,13 @@ def translate_checkpoints_of(
     """
     translator.check(adapter)
     translated = _TranslatedCheckpoints(
-        strategy, adapter, translator, kept_files, _parallel_checkpoints(strategy), for_a_fit=set_up_fit is not None
+        strategy,
+        adapter,
+        translator,
+        kept_files,
+        saved_state,
+        _parallel_checkpoints(strategy),
+        for_a_fit=set_up_fit is not None,
     )
 
     def setup(trainer: pl.Trainer) -> None:
@@ -84,6 +93,7 @@ class _TranslatedCheckpoints:
         adapter: StrategyAdapter,
         translator: CheckpointTranslator,
         kept_files: KeptFiles,
+        saved_state: SavedState,
         parallel: ParallelCheckpoints | None,
         *,
         for_a_fit: bool,
@@ -92,6 +102,7 @@ class _TranslatedCheckpoints:
         self._adapter = adapter
         self._translator = translator
         self._kept_files = kept_files
+        self._saved_state = saved_state
         self._parallel = parallel
         self._for_a_fit = for_a_fit
         self._read_from: str | None = None  # the checkpoint that is being restored, for messages
@@ -108,7 +119,7 @@ class _TranslatedCheckpoints:
             "save_checkpoint": self.save_checkpoint,
             "remove_checkpoint": self.remove_checkpoint,
             "lightning_module_state_dict": self.lightning_module_state_dict,
-            **_optimizer_methods(self._adapter),
+            **_optimizer_methods(self._adapter, self._strategy),
         }
         parallel = self._parallel
         if parallel is None:
@@ -156,6 +167,7 @@ class _TranslatedCheckpoints:
         with writable(path), saving_atomically(self._strategy):
             self.seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
         self._saved_files.note(path)
+        self._saved_state.note_saved(filepath, checkpoint)
         self._kept_files.note_saved(filepath, self.seam.remove_checkpoint)
 
     def remove_checkpoint(self, filepath: str | os.PathLike[str]) -> None:
@@ -234,9 +246,12 @@ def _read(
     return read
 
 
-def _optimizer_methods(adapter: StrategyAdapter) -> dict[str, Callable[..., Any]]:
+def _optimizer_methods(adapter: StrategyAdapter, strategy: Strategy) -> dict[str, Callable[..., Any]]:
     if not isinstance(adapter, ShardedCheckpoints):
-        return {}
+        load = strategy.load_optimizer_state_dict
+        return {
+            "load_optimizer_state_dict": lambda checkpoint: loading_into_memory(strategy.optimizers, load, checkpoint)
+        }
 
     def load_optimizer_state_dict(checkpoint: dict[str, Any]) -> None:
         adapter.load_optimizer_states(checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"])

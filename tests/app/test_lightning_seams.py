@@ -34,6 +34,7 @@ from phasewire.app.lightning_seams import (
     restart_lr_scheduler,
     step_of_loggers,
     strategy_flag,
+    version_of,
 )
 from process_runner import run_script
 from seam_recorder import (
@@ -244,6 +245,24 @@ def test_where_nothing_was_compiled_no_part_of_the_module_is_looked_at(monkeypat
     monkeypatch.setattr(Layers, "modules", lambda self: pytest.fail("the parts were listed"))
 
     forget_compiled_code(Layers())
+
+
+# -- tensors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}])
+def test_a_step_of_an_optimizer_is_a_change_of_the_weights_and_of_its_state(options: dict[str, bool]) -> None:
+    layer = nn.Linear(2, 2)
+    optimizer = SGD(layer.parameters(), lr=0.1, momentum=0.9, **options)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    tensors = [layer.weight, optimizer.state[layer.weight]["momentum_buffer"]]
+    before = [version_of(tensor) for tensor in tensors]
+
+    optimizer.step()
+
+    assert all(version_of(tensor) > version for tensor, version in zip(tensors, before, strict=True))
+    assert version_of(layer.weight.detach()) == version_of(layer.weight)
 
 
 # -- lr schedulers -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import RandomDataset
 
 from phasewire.app import FinetuningScheduler
-from phasewire.app.phases.mapped_checkpoint import read_mapped
+from phasewire.app.phases.mapped_checkpoint import loading_into_memory, read_mapped
 from phasewire.app.phases.module_parameters import HeldParameters
 from phasewire.app.phases.param_groups import add_phase_groups
 
@@ -179,14 +179,65 @@ def test_what_others_do_to_the_groups_is_noticed(change, expected):
     assert held_after(change) == set(expected)
 
 
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of one parameter, its momentum twice, and another tensor."""
+    momentum = torch.ones(3)
+    state = {
+        "state": {0: {"momentum_buffer": momentum, "other": momentum}},
+        "param_groups": [{"lr": 0.1, "params": [0]}],
+    }
+    torch.save({"state_dict": {"w": torch.ones(3)}, "optimizer_states": [state], "mine": momentum}, tmp_path / "a.ckpt")
+    return tmp_path / "a.ckpt"
+
+
 @pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of what is mapped")
-def test_only_the_weights_of_a_restored_checkpoint_stay_in_its_file(tmp_path):
-    momentum, path = torch.ones(3), tmp_path / "a.ckpt"
-    state = {"state": {0: {"first": momentum, "second": momentum}}}
-    torch.save({"state_dict": {"w": torch.ones(3)}, "optimizer_states": [state]}, path)
-    checkpoint = read_mapped(path, weights_only=True)
-    kept = checkpoint["optimizer_states"][0]["state"][0]
-    assert is_in_file(checkpoint["state_dict"]["w"], path)
-    assert not is_in_file(kept["first"], path)
-    assert kept["first"] is kept["second"]
-    assert torch.equal(kept["first"], momentum)
+def test_weights_and_optimizer_states_stay_in_the_file_and_nothing_else(saved):
+    checkpoint = read_mapped(saved, weights_only=True)
+    assert is_in_file(checkpoint["state_dict"]["w"], saved)
+    assert is_in_file(checkpoint["optimizer_states"][0]["state"][0]["other"], saved)
+    assert not is_in_file(checkpoint["mine"], saved)
+    assert torch.equal(checkpoint["mine"], torch.ones(3))
+
+
+def test_a_change_of_what_was_read_does_not_change_the_file(saved):
+    read_mapped(saved, weights_only=True)["state_dict"]["w"].zero_()
+    assert torch.equal(torch.load(saved)["state_dict"]["w"], torch.ones(3))
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="needs Linux's list of what is mapped")
+def test_an_optimizer_has_its_state_in_memory_when_it_is_loaded(saved):
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+    checkpoint = read_mapped(saved, weights_only=True)
+
+    def load(given):
+        optimizer.load_state_dict(given["optimizer_states"][0])
+
+    loading_into_memory([optimizer], load, checkpoint)
+    state = optimizer.state[parameter]
+    assert not is_in_file(state["momentum_buffer"], saved)
+    assert state["momentum_buffer"].untyped_storage().data_ptr() == state["other"].untyped_storage().data_ptr()
+    assert torch.equal(state["momentum_buffer"], torch.ones(3))
+
+
+def test_a_state_is_copied_into_the_tensors_that_it_replaces(tmp_path):
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+
+    def step():
+        optimizer.zero_grad()
+        layer(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+
+    step()
+    torch.save({"optimizer_states": [optimizer.state_dict()]}, tmp_path / "a.ckpt")
+    expected = torch.load(tmp_path / "a.ckpt")["optimizer_states"][0]["state"]
+    step()
+    tensors = [state[key] for state in optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
+    checkpoint = read_mapped(tmp_path / "a.ckpt", weights_only=True)
+    loading_into_memory([optimizer], lambda given: optimizer.load_state_dict(given["optimizer_states"][0]), checkpoint)
+    now = [state[key] for state in optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
+    assert [id(tensor) for tensor in now] == [id(tensor) for tensor in tensors]
+    assert all(torch.equal(now[2 * at], expected[at]["exp_avg"]) for at in expected)
+    assert all(state["step"] == 1 for state in optimizer.state.values())

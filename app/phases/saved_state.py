@@ -1,0 +1,178 @@
+"""Tells that a run is still where its best checkpoint was saved, so that restoring it would change nothing.
+
+That is so whenever the last epoch of a phase is its best one: it is saved when it is validated, and the next phase
+begins before another batch is trained.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import SingleDeviceStrategy
+
+from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
+from phasewire.app.lightning_seams import version_of
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+__all__ = ["SavedState"]
+
+#: The options of groups that restoring a checkpoint leaves at their newest values.
+_KEPT_OPTIONS: Final = frozenset({"lr", "initial_lr"})
+_SAMPLED_VALUES: Final = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tensor:
+    """A tensor at one moment: where its memory is, how often that was changed, and some of its values.
+
+    The values are for what is changed behind torch's back (``parameter.data.copy_(...)``), which it does not count.
+    """
+
+    place: tuple[object, ...]
+    sample: torch.Tensor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Tensor) and self.place == other.place and torch.equal(self.sample, other.sample)
+
+    def __hash__(self) -> int:
+        return hash(self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What a checkpoint holds of module and optimizers, and when it was saved."""
+
+    file: tuple[int, int, int]
+    batches: int
+    state: object
+    optimizers: object
+    parameters: tuple[int, ...]
+    written: tuple[int, int]
+
+
+class SavedState:
+    """Remembers what the best checkpoint holds, until something changes.
+
+    Only for one process: others may hold other buffers than the one that saves. Before a fit begins, it knows nothing.
+    """
+
+    def __init__(self) -> None:
+        self._trainer: pl.Trainer | None = None
+        self._best: ModelCheckpoint | None = None
+        self._saved: dict[str, _Moment] = {}
+
+    def begin(self, trainer: pl.Trainer, best: ModelCheckpoint | None) -> None:
+        """Act when a fit begins.
+
+        Args:
+            trainer: The Trainer that fits.
+            best: The callback whose best checkpoint is restored; ``None`` if none is.
+        """
+        plain = type(trainer.strategy) is SingleDeviceStrategy and trainer.world_size == 1
+        self._trainer, self._best = trainer, best if plain else None
+
+    # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
+    def note_saved(self, path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
+        """Note a checkpoint that was saved just now.
+
+        Args:
+            path: Where it is.
+            checkpoint: What it holds. Hooks may have put other tensors there than those of the module.
+        """
+        trainer, best = self._trainer, self._best
+        if trainer is None or best is None or os.fspath(path) != best.best_model_path:
+            return
+        self._saved.clear()
+        if type(trainer.strategy.checkpoint_io) is not TorchCheckpointIO or not Path(path).is_file():
+            return
+        self._saved[os.fspath(path)] = _Moment(
+            file=_version_of_file(path),
+            batches=_batches(trainer),
+            state=_marked(checkpoint.get("state_dict")),
+            optimizers=_marked_optimizers(checkpoint.get("optimizer_states")),
+            parameters=_parameters(trainer),
+            written=(int(checkpoint["epoch"]), int(checkpoint["callbacks"][SCHEDULER_STATE_KEY]["depth"])),
+        )
+
+    def current(self, path: str) -> tuple[int, int] | None:
+        """Tell whether module and optimizers are what a checkpoint holds, without reading it.
+
+        Args:
+            path: The checkpoint.
+
+        Returns:
+            The epoch and the phase in which it was written, if they certainly are.
+        """
+        trainer, saved = self._trainer, self._saved.get(path)
+        if trainer is None or saved is None or _batches(trainer) != saved.batches or not Path(path).is_file():
+            return None
+        if _version_of_file(path) != saved.file or _parameters(trainer) != saved.parameters:
+            return None
+        strategy = trainer.strategy
+        optimizers = [strategy.optimizer_state(optimizer) for optimizer in strategy.optimizers]
+        if _marked(strategy.lightning_module_state_dict()) != saved.state:
+            return None
+        return saved.written if _marked_optimizers(optimizers) == saved.optimizers else None
+
+
+def _batches(trainer: pl.Trainer) -> int:
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def _parameters(trainer: pl.Trainer) -> tuple[int, ...]:
+    return tuple(id(p) for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"])
+
+
+def _version_of_file(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    status = Path(path).stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _marked_optimizers(states: object) -> object:
+    """Mark the states of optimizers, but for the options that a restore leaves alone."""
+    if not isinstance(states, list):
+        return _unknown()
+    return [
+        [_marked(state.get("state")), [_marked(_without_kept(group)) for group in state.get("param_groups", ())]]
+        for state in states
+    ]
+
+
+# Any: the options of a group are of every type.
+def _without_kept(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in _KEPT_OPTIONS}
+
+
+def _marked(value: object) -> object:
+    if isinstance(value, torch.Tensor):
+        return _marked_tensor(value)
+    if isinstance(value, Mapping):
+        return {key: _marked(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_marked(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else _unknown()
+
+
+def _marked_tensor(tensor: torch.Tensor) -> object:
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided:
+        return _unknown()
+    if tensor.is_meta or tensor.is_quantized or tensor.is_inference():
+        return _unknown()
+    plain = tensor.detach()
+    values = (plain if plain.is_contiguous() else plain.flatten()).view(-1)
+    place = (plain.data_ptr(), plain.shape, plain.stride(), plain.dtype, plain.device, version_of(tensor))
+    return _Tensor(place, values[:: max(1, values.numel() // _SAMPLED_VALUES)].clone())
+
+
+def _unknown() -> object:
+    """Give what is equal to nothing else, for what cannot be compared."""
+    return object()

@@ -1,0 +1,197 @@
+"""Where a run is still what its best checkpoint holds, a phase begins without reading it; otherwise it is restored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from phasewire.adapters import StrategyAdapter
+from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from tuning import TunedModule, fit, make_trainer, state_of
+
+SCHEDULE = {0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.1.*"]}}
+
+
+class Beginning(Callback):
+    """Keeps what the second epoch, and with it phase 1, begins with, and the checkpoint that was restored."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            self.weights = state_of(pl_module)
+            state = trainer.optimizers[0].state
+            self.momentum = [state[p]["momentum_buffer"].clone() for p in pl_module.head.parameters()]
+            self.options = {key: trainer.optimizers[0].param_groups[0][key] for key in ("lr", "momentum")}
+
+
+class Reads:
+    """Counts the files that torch reads."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        load = torch.load
+
+        def counted(*args, **kwargs):
+            self.count += 1
+            return load(*args, **kwargs)
+
+        monkeypatch.setattr(torch, "load", counted)
+
+
+class Changing(Callback):
+    """Changes something when the second epoch begins, before the scheduler begins a phase."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            self.change(pl_module)
+
+
+def run(tmp_path, module, *others, adapter=StrategyAdapter):
+    beginning, checkpoint = Beginning(), FTSCheckpoint(tmp_path, monitor="val_loss", filename="{epoch}", save_top_k=-1)
+    scheduler = FinetuningScheduler(SCHEDULE, custom_strategy_adapters={"auto": adapter})
+    stopping = FTSEarlyStopping("val_loss", patience=99)
+    fit(make_trainer(tmp_path, *others, scheduler, stopping, checkpoint, beginning, max_epochs=2), module)
+    return beginning
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def is_as_saved(beginning, tmp_path):
+    stored = torch.load(tmp_path / "epoch=0.ckpt", weights_only=False)
+    momentum = [state["momentum_buffer"] for state in stored["optimizer_states"][0]["state"].values()]
+    options = {key: stored["optimizer_states"][0]["param_groups"][0][key] for key in ("lr", "momentum")}
+    return (
+        same(beginning.weights, stored["state_dict"])
+        and len(momentum) == len(beginning.momentum)
+        and all(map(torch.equal, beginning.momentum, momentum))
+        and beginning.options == options
+    )
+
+
+def test_nothing_is_read_when_the_last_epoch_is_the_best(tmp_path, monkeypatch):
+    reads = Reads(monkeypatch)
+    beginning = run(tmp_path, TunedModule([1.0]))
+    assert reads.count == 0
+    assert is_as_saved(beginning, tmp_path)
+
+
+def test_a_hook_is_given_the_checkpoint_and_what_it_changes_counts(tmp_path):
+    given = []
+
+    class Hooked(TunedModule):
+        def on_load_checkpoint(self, checkpoint):
+            given.append({**checkpoint, "state_dict": {k: v.clone() for k, v in checkpoint["state_dict"].items()}})
+            checkpoint["state_dict"]["head.bias"] = torch.full((1,), 7.0)
+
+    beginning = run(tmp_path, Hooked([1.0]))
+    stored = torch.load(tmp_path / "epoch=0.ckpt", weights_only=False)
+    (checkpoint,) = given
+    assert checkpoint.keys() == stored.keys()
+    assert checkpoint["epoch"] == 0
+    assert same(checkpoint["state_dict"], stored["state_dict"])
+    assert beginning.weights["head.bias"] == 7.0
+    assert torch.equal(beginning.weights["head.weight"], stored["state_dict"]["head.weight"])
+
+
+def test_what_a_hook_is_given_is_not_copied(tmp_path):
+    class Hooked(TunedModule):
+        def on_load_checkpoint(self, checkpoint):
+            own = self.state_dict()
+            self.are_own = [
+                own[name].data_ptr() == value.data_ptr() for name, value in checkpoint["state_dict"].items()
+            ]
+
+    module = Hooked([1.0])
+    run(tmp_path, module)
+    assert module.are_own
+    assert all(module.are_own)
+
+
+@pytest.mark.parametrize(
+    "hook", ["before_restore_model", "load_model_state_dict", "on_before_restore_optimizers_and_lrs"]
+)
+def test_a_hook_of_an_adapter_is_called(tmp_path, hook):
+    calls = []
+
+    class Adapter(StrategyAdapter):
+        pass
+
+    def called(self, *args, **kwargs):
+        calls.append(hook)
+        return getattr(StrategyAdapter, hook)(self, *args, **kwargs)
+
+    setattr(Adapter, hook, called)
+    run(tmp_path, TunedModule([1.0]), adapter=Adapter)
+    assert calls == [hook]
+
+
+def change_a_weight(module):
+    with torch.no_grad():
+        module.layers[0].weight.add_(1.0)
+
+
+def change_a_weight_behind_torch(module):
+    module.head.weight.data.add_(1.0)
+
+
+def put_in_another_weight(module):
+    module.head.weight.data = module.head.weight.data + 1.0
+
+
+def change_a_buffer(module):
+    module.layers[2].running_mean.zero_().add_(5.0)
+
+
+def change_the_momentum(module):
+    optimizer = module.trainer.optimizers[0]
+    optimizer.state[module.head.weight]["momentum_buffer"].add_(1.0)
+
+
+def change_an_option(module):
+    module.trainer.optimizers[0].param_groups[0]["momentum"] = 0.5
+
+
+def write_another_file(module):
+    path = Path(module.trainer.checkpoint_callback.best_model_path)
+    stored = torch.load(path, weights_only=False)
+    stored["state_dict"]["head.weight"] += 1.0
+    torch.save(stored, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_a_weight,
+        change_a_weight_behind_torch,
+        put_in_another_weight,
+        change_a_buffer,
+        change_the_momentum,
+        change_an_option,
+        write_another_file,
+    ],
+)
+def test_what_changes_after_the_checkpoint_was_saved_is_restored(tmp_path, change):
+    assert is_as_saved(run(tmp_path, TunedModule([1.0]), Changing(change)), tmp_path)
+
+
+def test_weights_that_a_hook_puts_into_the_checkpoint_are_restored(tmp_path):
+    class Averaging(TunedModule):
+        def on_save_checkpoint(self, checkpoint):
+            halved = {name: value / 2 for name, value in checkpoint["state_dict"].items() if name.startswith("head.")}
+            checkpoint["state_dict"] = checkpoint["state_dict"] | halved
+
+    assert is_as_saved(run(tmp_path, Averaging([1.0])), tmp_path)
+
+
+def test_a_learning_rate_that_moved_on_since_stays(tmp_path, monkeypatch):
+    reads = Reads(monkeypatch)
+    module = TunedModule([1.0], scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5))
+    assert run(tmp_path, module).options["lr"] == 0.05
+    assert reads.count == 0
