@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -83,8 +84,7 @@ def planned(folder: Path, architecture: str, schedule: object, *options: str, **
 
 def tensors(result: Result) -> list[int]:
     assert result.exit_code == 0, result.output
-    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in result.stdout.splitlines()]
-    return [int(row[1]) for row in rows if row and row[0].isdecimal()]
+    return [len(phase["names"]) for phase in json.loads(result.stdout)["phases"]]
 
 
 BY_BLOCK = {
@@ -95,9 +95,11 @@ BY_BLOCK = {
 
 
 def test_a_plan_is_in_the_names_of_the_schedule_and_counts_the_norms_that_come_along(tmp_path: Path) -> None:
-    assert tensors(planned(tmp_path, "LlamaForCausalLM", BY_BLOCK, "--on-cpu")) == [1, 6, 1]
-    assert tensors(planned(tmp_path, "GPT2LMHeadModel", BY_BLOCK, "--on-cpu")) == [2, 12, 2]
-    without = planned(tmp_path, "LlamaForCausalLM", BY_BLOCK, "--on-cpu", model_view_cfg={"implicit_ln_thaw": False})
+    assert tensors(planned(tmp_path, "LlamaForCausalLM", BY_BLOCK, "--json", "--on-cpu")) == [1, 6, 1]
+    assert tensors(planned(tmp_path, "GPT2LMHeadModel", BY_BLOCK, "--json", "--on-cpu")) == [2, 12, 2]
+    without = planned(
+        tmp_path, "LlamaForCausalLM", BY_BLOCK, "--json", "--on-cpu", model_view_cfg={"implicit_ln_thaw": False}
+    )
     assert tensors(without) == [1, 4, 1]
 
 

@@ -34,6 +34,7 @@ Bits = dict[str, Any]
 
 #: What ours rightly says of some cases. Any other warning of ours is an error, as in all tests.
 ADVICE = (
+    r"Training stops: 'val_loss' is (nan|inf|-inf)",
     r"phases? .* (thaws? nothing|may last for a single epoch|first trained together)",
     r"phase .* second names of tied parameters are left out",
     r"phase .* no phase follows phase",

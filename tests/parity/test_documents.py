@@ -14,7 +14,11 @@ from test_cases import CASES
 
 FOLDER = Path(__file__).parent
 #: Settings that the peer does not have.
-OURS_ALONE = {"schedule_generator", "schedule_generator_cfg", "transition_criteria"}
+OURS_ALONE = {"schedule_generator", "schedule_generator_cfg", "transition_criteria"} | {
+    "progress_bar",
+    "log_phase_metrics",
+    "run_record",
+}
 TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 
 

@@ -64,7 +64,7 @@ def test_log_dir_holds_the_schedule_of_the_run(tmp_path: Path, kit: ModuleType) 
     scheduler = fit(kit, case, tmp_path / "root", log_dir=tmp_path / "chosen")
 
     assert Path(scheduler.log_dir) == tmp_path / "chosen"
-    (written,) = (tmp_path / "chosen").iterdir()
+    (written,) = (tmp_path / "chosen").glob("*.yaml")
     assert written.name == "Blocks_ft_schedule.yaml"
     assert list(yaml.safe_load(written.read_text())) == [0, 1, 2]
 

@@ -122,6 +122,8 @@ def warm_up(folder: Path) -> None:
 
 def main(folder: Path, *wanted: str) -> None:
     torch.set_num_threads(1)  # a fork has no threads
+    # A shell lets what it starts in the background ignore it, and the forks would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.filterwarnings("ignore", ".*(tensorboardX|LeafSpec|does not have many workers|logging interval).*")
     mounts = can_mount()
     warm_up(folder / "warm")
