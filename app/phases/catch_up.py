@@ -9,9 +9,11 @@ run that was not interrupted.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from phasewire.app.lightning_seams import (
     begin_epoch_anew,
@@ -42,10 +44,13 @@ class CatchUp:
             trainer: The running Trainer.
 
         Returns:
-            Plain values, and the logged metrics as tensors.
+            Plain values, and the logged metrics as tensors. What a callback has put beside them is left out if it is
+            neither a tensor nor a number.
         """
-        metrics = {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}
-        return {"metrics": metrics, "validation_follows": validation_follows(trainer)}
+        present: Mapping[str, object] = trainer.callback_metrics
+        tensors = {name: value.detach().cpu() for name, value in present.items() if isinstance(value, Tensor)}
+        numbers = {name: float(value) for name, value in present.items() if isinstance(value, Real)}
+        return {"metrics": {**tensors, **numbers}, "validation_follows": validation_follows(trainer)}
 
     def resume(self, saved: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
         """Take what :meth:`record` told, before Lightning restores its loops.

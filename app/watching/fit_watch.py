@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.sharding import class_name
@@ -42,6 +44,7 @@ class FitWatch:
         self._trainer = trainer
         self._settings = settings
         self._bar = PhaseInBar(trainer)
+        self._wants_record = False  # the same on all ranks
         self._record: RunRecord | None = None
         self._checkpoint: FTSCheckpoint | None = None
         self._standing: Standing | None = None
@@ -74,8 +77,8 @@ class FitWatch:
             remark: What there is to say of that checkpoint.
         """
         self._checkpoint = checkpoint
-        wanted = self._settings.run_record and self._trainer.is_global_zero and not is_dry_run(self._trainer)
-        if wanted and "://" not in folder:
+        self._wants_record = self._settings.run_record and not is_dry_run(self._trainer)
+        if self._wants_record and self._trainer.is_global_zero and "://" not in folder:
             self._record = RunRecord(folder)
         rank_zero.info(self._resume_line(begun.standing, remark) if resumed else phase_line(begun))
         self._write("fit_began", self._facts(begun, adapter, schedule, folder, resumed=resumed))
@@ -170,7 +173,12 @@ class FitWatch:
         )
 
     def _metrics(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self._trainer.callback_metrics.items() if value.numel() == 1}
+        if not self._wants_record:
+            return {}
+        # The Trainer's own are tensors; but callbacks of users put in what they like.
+        metrics: Mapping[str, object] = self._trainer.callback_metrics
+        numbers = {name: _number(value) for name, value in metrics.items()}
+        return {name: number for name, number in numbers.items() if number is not None}
 
     def _note_checkpoints(self, epoch: int) -> None:
         kept = self._kept_checkpoints()
@@ -259,6 +267,12 @@ class FitWatch:
             "logger_folders": [str(Path(each).absolute()) for each in _folders_of(trainer)],
             "schedule": list(schedule),
         }
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 and not value.is_complex() else None
+    return float(value) if isinstance(value, Real) else None
 
 
 def _folders_of(trainer: pl.Trainer) -> Sequence[str]:

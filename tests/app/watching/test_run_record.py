@@ -1,15 +1,20 @@
 """The record of a run: what it holds, and that it survives a crash, a resume and a full disk."""
 
+import inspect
 import json
 import math
 from collections import Counter
 
+import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from phasewire.adapters import ConfigError
+from phasewire.app import FinetuningScheduler, FTSCheckpoint
 from phasewire.app.watching.run_record import RunRecord, read_record
-from tuning import TunedModule
+from tuning import TunedModule, fit
 from watched import events_in
 
 NAME = "phasewire_run.jsonl"
@@ -149,3 +154,52 @@ def test_tied_and_batch_norm_parameters_are_counted_once(tmp_path):
     assert thawed.add(1, ["0.weight", "0.bias"]) == 6
     assert thawed.trained == 8
     assert thawed.phase_of("0.weight") == 0
+
+
+class OwnMetrics(Callback):
+    """Puts metrics of its own beside those that are logged, as a user may."""
+
+    def on_validation_end(self, trainer, pl_module):
+        trainer.callback_metrics.update(
+            mine=1.5, count=np.int64(2), vector=torch.ones(2), text="a", wave=torch.tensor(1j), one=torch.ones(1, 1)
+        )
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_metrics_of_a_callback_are_recorded_if_they_are_numbers(train, tmp_path, wanted):
+    train(OwnMetrics(), max_epochs=1, settings={"run_record": wanted})
+
+    if wanted:
+        (epoch,) = [event for event in events_in(tmp_path) if event["event"] == "epoch_ended"]
+        assert epoch["metrics"] == {"val_loss": 3.0, "mine": 1.5, "count": 2.0, "one": 1.0}
+
+
+class CountingTrainer(pl.Trainer):
+    """Counts how often the metrics are asked for when an epoch begins, where others than the record do not."""
+
+    asked = 0
+
+    @property
+    def callback_metrics(self):
+        names = {frame.function for frame in inspect.stack(context=0)}
+        self.asked += "note_epoch" in names
+        return super().callback_metrics
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_metrics_are_asked_for_only_where_a_record_is_wanted(tmp_path, wanted):
+    scheduler = FinetuningScheduler(
+        {0: {"params": [".*"], "max_transition_epoch": 2}}, epoch_transitions_only=True, run_record=wanted
+    )
+    options = {"accelerator": "cpu", "logger": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    trainer = CountingTrainer(
+        default_root_dir=tmp_path,
+        max_epochs=2,
+        callbacks=[scheduler, FTSCheckpoint(monitor="val_loss")],
+        enable_progress_bar=False,
+        **options,
+    )
+
+    fit(trainer, TunedModule([3.0, 2.0]))
+
+    assert trainer.asked == (2 if wanted else 0)
