@@ -197,6 +197,8 @@ def _earlier(checkpoint: Path, record: Path, seen: frozenset[Path]) -> Story | N
 
 def _take(story: Story, event: FitBegan | PhaseBegan | EpochEnded | CheckpointSaved | FitEnded) -> None:
     if isinstance(event, PhaseBegan):
+        while story.spans and story.spans[-1].began.phase > event.phase:
+            story.spans.pop()  # it began at the very step from which a fit goes on in the phase before
         last = story.spans[-1] if story.spans else None
         if last is not None and last.began.phase == event.phase:
             last.end_epoch, last.end_step = event.epoch, event.step  # a resumed fit goes on in it

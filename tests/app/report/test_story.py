@@ -39,6 +39,16 @@ def test_a_run_that_is_resumed_in_the_same_folder_goes_on(tmp_path):
     assert story.remarks == []
 
 
+def test_a_run_that_is_resumed_at_the_end_of_a_phase_has_that_phase_once(tmp_path):
+    recording = Recording(tmp_path).whole(epochs=range(5), ends=False)
+    recording.fit_began(epoch=3, resumed_from=str(tmp_path / "checkpoints" / "epoch=2.ckpt"))
+    recording.phase_began(0, 3)
+    recording.phase_began(1, 3)
+    recording.epoch_ended(3, 1)
+
+    assert spans_of(read_story(recording.path)) == [(0, 0, 3), (1, 3, 4)]
+
+
 def test_a_run_that_is_resumed_in_another_folder_goes_on_from_the_record_beside_its_checkpoint(tmp_path):
     first = Recording(tmp_path / "version_0").whole(epochs=range(7), ends=True)
     second = Recording(tmp_path / "version_1")
