@@ -38,6 +38,7 @@ class FitBegan(_Event):
     platform: str = ""
     folder: str = ""
     logger_folders: list[str] = Field(default_factory=list)
+    checkpoint_folders: list[str] = Field(default_factory=list)
     # Any: the values of a schedule are those of the schedule file.
     schedule: list[dict[str, Any]] = Field(default_factory=list)
 

@@ -6,7 +6,8 @@ record, or in the one beside the checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -122,7 +123,7 @@ def read_story(record: Path) -> Story:
     Raises:
         ConfigError: It cannot be read, or holds no run.
     """
-    story = _story_of(record, frozenset())
+    story = _newest(record)
     if story is None:
         raise ConfigError(
             "The record tells of no fit that began.",
@@ -132,66 +133,128 @@ def read_story(record: Path) -> Story:
     return story
 
 
-def _story_of(record: Path, seen: frozenset[Path]) -> Story | None:
+def _newest(record: Path) -> Story | None:
+    stories, remarks = _stories_of(record, frozenset())
+    if not stories:
+        return None
+    before = sum(each.resumed_story is None for each in stories) - 1
+    if before:
+        remarks.insert(
+            0, f"{before} earlier run{'s' if before > 1 else ''} wrote to the same record; only the newest is shown."
+        )
+    stories[-1].story.remarks.extend(remarks)
+    return stories[-1].story
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A fit of a record, with what it took over."""
+
+    story: Story
+    resumed_story: Story | None
+    """The story in the same record that it goes on from."""
+
+
+def _stories_of(record: Path, seen: frozenset[Path]) -> tuple[list[_Told], list[str]]:
+    """Tell what each fit of a record had done when it ended, and what there is to say of the record."""
     stored = read_record(record)
-    story: Story | None = None
+    told: list[_Told] = []
     unreadable = stored.unreadable
-    before = 0
     previous: datetime | None = None
     for event in map(parsed, stored.events):
         if event is None:
             unreadable += 1
             continue
         if isinstance(event, FitBegan):
-            before += story is not None and event.resumed_from is None
-            story = _begun(event, record, story, seen)
+            told.append(_begun(event, record, [each.story for each in told], seen))
             previous = None
-        if story is None:
+        if not told:
             unreadable += 1
             continue
+        story = told[-1].story
         if previous is not None and story.spans:
             story.spans[-1].seconds += (event.time - previous).total_seconds()
         previous = story.last_time = event.time
         _take(story, event)
-    if story is None:
-        return None
-    if before:
-        story.remarks.append(
-            f"{before} earlier run{'s' if before > 1 else ''} wrote to the same record; only the newest is shown."
-        )
+    remarks = []
     if unreadable:
-        story.remarks.append(
+        remarks.append(
             f"{unreadable} line{'s' if unreadable > 1 else ''} of the record could not be read and "
             f"{'are' if unreadable > 1 else 'is'} left out: a killed process leaves its last line unfinished."
         )
-    return story
+    return told, remarks
 
 
-def _begun(event: FitBegan, record: Path, before: Story | None, seen: frozenset[Path]) -> Story:
-    """Begin a story, or go on with the one that a fit resumes."""
+def _begun(event: FitBegan, record: Path, before: list[Story], seen: frozenset[Path]) -> _Told:
+    """Begin a story, or go on with the one that wrote the checkpoint which a fit resumes."""
     if event.resumed_from is None:
-        return Story(record, event, event.time)
-    if before is None:
-        before = _earlier(Path(event.resumed_from), record, seen)
-    if before is None:
+        return _Told(Story(record, event, event.time), None)
+    checkpoint = event.resumed_from
+    here = _writer(checkpoint, before, record)
+    found = here or _earlier(checkpoint, record, seen)
+    if found is None:
         story = Story(record, event, event.time, resumes=[event])
         story.remarks.append(
             "The run was resumed, and the record of what came before was not found beside the checkpoint."
         )
-        return story
-    before.record, before.fit, before.ended = record, event, None
-    before.resumes.append(event)
-    before.epochs = {number: epoch for number, epoch in before.epochs.items() if number < event.epoch}
-    before.spans = [span for span in before.spans if span.began.step <= event.step]
-    before.checkpoints = [each for each in before.checkpoints if each.epoch < event.epoch]
-    return before
+        return _Told(story, None)
+    return _Told(_going_on(found, event, record), here)
 
 
-def _earlier(checkpoint: Path, record: Path, seen: frozenset[Path]) -> Story | None:
+def _going_on(before: Story, event: FitBegan, record: Path) -> Story:
+    """Take over what was done before a fit; another one may go on from the same story, so that stays as it is."""
+    return replace(
+        before,
+        record=record,
+        fit=event,
+        ended=None,
+        resumes=[*before.resumes, event],
+        epochs={number: epoch for number, epoch in before.epochs.items() if number < event.epoch},
+        spans=[replace(span) for span in before.spans if span.began.step <= event.step],
+        checkpoints=[each for each in before.checkpoints if each.epoch < event.epoch],
+        remarks=list(before.remarks),
+    )
+
+
+def _writer(checkpoint: str, stories: list[Story], record: Path) -> Story | None:
+    """Find the run of a record that wrote a checkpoint: the newest that tells of the file, or else of its folder."""
+    path = _absolute(checkpoint)
+    newest_first = stories[::-1]
+    for story in newest_first:
+        if path in {_absolute(each.path) for each in story.checkpoints}:
+            return story
+    nearest = next(_records_above(path), record)
+    for story in newest_first:
+        folders = {_absolute(each.path).parent for each in story.checkpoints}
+        folders.update(map(_absolute, story.fit.checkpoint_folders))
+        own = {_absolute(str(record)).parent, _absolute(story.fit.folder or str(record.parent))}
+        # Lightning saves for SLURM in default_root_dir, above the folders of all loggers.
+        is_signalled = path.name.startswith("hpc_ckpt") and any(path.parent in each.parents for each in own)
+        is_below = nearest.resolve() == record.resolve() and not own.isdisjoint(path.parents)
+        if path.parent in folders or is_below or is_signalled:
+            return story
+    return None
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).absolute()
+
+
+def _records_above(checkpoint: Path) -> Iterator[Path]:
+    """Give the records in the folders above a checkpoint, the nearest first."""
     for folder in list(checkpoint.parents)[:_LEVELS_ABOVE]:
-        earlier = folder / RECORD_NAME
-        if earlier.is_file() and earlier.resolve() not in seen | {record.resolve()}:
-            return _story_of(earlier, seen | {record.resolve()})
+        if (folder / RECORD_NAME).is_file():
+            yield folder / RECORD_NAME
+
+
+def _earlier(checkpoint: str, record: Path, seen: frozenset[Path]) -> Story | None:
+    """Find the run that wrote a checkpoint in the record beside it."""
+    passed = seen | {record.resolve()}
+    for earlier in _records_above(_absolute(checkpoint)):
+        if earlier.resolve() not in passed:
+            told, remarks = _stories_of(earlier, passed)
+            story = _writer(checkpoint, [each.story for each in told], earlier)
+            return None if story is None else replace(story, remarks=[*story.remarks, *remarks])
     return None
 
 

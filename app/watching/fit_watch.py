@@ -9,12 +9,14 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.sharding import class_name
-from phasewire.app.lightning_seams import is_dry_run, step_of_loggers
+from phasewire.app.atomic_save import is_local
+from phasewire.app.lightning_seams import callbacks_of, is_dry_run, step_of_loggers
 from phasewire.app.phases.state import installed_versions
 from phasewire.app.watching.progress_bar import PhaseInBar
 from phasewire.app.watching.run_record import RECORD_FORMAT, RunRecord
@@ -250,7 +252,7 @@ class FitWatch:
             "format": RECORD_FORMAT,
             "epoch": begun.epoch,
             "step": step_of_loggers(trainer),
-            "resumed_from": str(trainer.ckpt_path) if resumed and trainer.ckpt_path else None,
+            "resumed_from": _absolute(trainer.ckpt_path) if resumed and trainer.ckpt_path else None,
             "module": class_name(trainer.lightning_module),
             "parameters": standing.total,
             "last_phase": standing.final_depth,
@@ -265,6 +267,7 @@ class FitWatch:
             "platform": platform.platform(terse=True),
             "folder": str(Path(folder).absolute()),
             "logger_folders": [str(Path(each).absolute()) for each in _folders_of(trainer)],
+            "checkpoint_folders": _checkpoint_folders_of(trainer),
             "schedule": list(schedule),
         }
 
@@ -278,3 +281,12 @@ def _number(value: object) -> float | None:
 def _folders_of(trainer: pl.Trainer) -> Sequence[str]:
     folders = (getattr(logger, "log_dir", None) for logger in trainer.loggers)
     return [folder for folder in folders if isinstance(folder, str)]
+
+
+def _checkpoint_folders_of(trainer: pl.Trainer) -> Sequence[str]:
+    callbacks = (callback for callback in callbacks_of(trainer) if isinstance(callback, ModelCheckpoint))
+    return list(dict.fromkeys(_absolute(callback.dirpath) for callback in callbacks if callback.dirpath))
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return str(Path(path).absolute()) if is_local(path) else str(path)

@@ -35,7 +35,9 @@ class Recording:
         with self.path.open("a") as file:
             file.write(json.dumps({"event": event, "time": time, **fields}) + "\n")
 
-    def fit_began(self, epoch: int = 0, resumed_from: str | None = None) -> None:
+    def fit_began(
+        self, epoch: int = 0, resumed_from: str | None = None, checkpoint_folders: Sequence[str] = ()
+    ) -> None:
         """Begin, or resume."""
         self.write(
             "fit_began",
@@ -52,6 +54,7 @@ class Recording:
             device="cpu",
             precision="32-true",
             folder=str(self.folder),
+            checkpoint_folders=list(checkpoint_folders),
             versions={"phasewire": "0.1.0", "torch": "2.13.0"},
             platform=f"Linux{self._names}",
             schedule=[{"params": [f"layers.{phase}{self._names}"], "lr": 0.1} for phase, _, _ in PHASES],

@@ -73,6 +73,68 @@ def test_it_is_said_when_what_came_before_a_resume_is_not_there(tmp_path):
     assert "the record of what came before was not found" in remark
 
 
+def test_a_run_that_goes_on_from_another_run_is_not_glued_to_what_stands_before_it(tmp_path):
+    other = Recording(tmp_path / "other").whole(epochs=range(4))
+    recording = Recording(tmp_path / "mine").whole()
+    recording.fit_began(epoch=2, resumed_from=str(other.folder / "checkpoints" / "epoch=1.ckpt"))
+    recording.phase_began(0, 2)
+    recording.epoch_ended(2, 0, {"val_loss": 77.0})
+    recording.fit_began(epoch=5, resumed_from="/gone/checkpoints/last.ckpt")
+    recording.phase_began(1, 5)
+
+    story = read_story(recording.path)
+
+    assert spans_of(story) == [(1, 5, 5)]
+    assert "record of what came before was not found" in story.remarks[0]
+    assert story.remarks[1] == "2 earlier runs wrote to the same record; only the newest is shown."
+    recording.path.write_text("".join(recording.path.read_text().splitlines(keepends=True)[:-2]))
+    story = read_story(recording.path)
+    assert (spans_of(story), list(story.epochs)) == ([(0, 0, 3)], [0, 1, 2])
+    assert {each.path.split("/")[-3] for each in story.checkpoints if each.epoch < 2} == {"other"}
+    assert story.remarks == ["1 earlier run wrote to the same record; only the newest is shown."]
+
+
+def test_of_several_runs_in_the_record_beside_a_checkpoint_the_one_that_wrote_it_is_taken(tmp_path):
+    first = Recording(tmp_path / "version_0").whole(epochs=range(5))
+    first.fit_began()
+    first.phase_began(0, 0)
+    first.write("checkpoint_saved", path=str(tmp_path / "elsewhere" / "last.ckpt"), epoch=0, phase=0)
+    for resumed_from, epochs in (
+        (first.folder / "checkpoints" / "epoch=3.ckpt", [0, 1, 2, 3]),
+        (first.folder / "checkpoints" / "last.ckpt", []),  # not known of either: the newest
+    ):
+        second = Recording(tmp_path / resumed_from.stem)
+        second.fit_began(epoch=4, resumed_from=str(resumed_from))
+        second.phase_began(1, 4)
+        assert list(read_story(second.path).epochs) == epochs
+
+
+def test_two_runs_may_go_on_from_the_same_checkpoint(tmp_path):
+    recording = Recording(tmp_path).whole(epochs=range(6))
+    for epoch, value in ((2, 1.0), (5, 2.0)):
+        recording.fit_began(epoch=epoch, resumed_from=str(tmp_path / "checkpoints" / f"epoch={epoch - 1}.ckpt"))
+        recording.phase_began(epoch // 3, epoch)
+        recording.epoch_ended(epoch, epoch // 3, {"val_loss": value})
+
+    story = read_story(recording.path)
+
+    assert list(story.epochs) == [0, 1, 2, 3, 4, 5]
+    assert [story.epochs[number].metrics["val_loss"] for number in (2, 5)] == [1 / 3, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "folders"), [("hpc_ckpt_1.ckpt", []), ("snaps/a.ckpt", ["snaps"]), ("exported.ckpt", None)]
+)
+def test_a_checkpoint_outside_of_the_log_folder_is_known_by_where_the_run_saves(tmp_path, checkpoint, folders):
+    recording = Recording(tmp_path / "logs" / "version_0")
+    recording.fit_began(checkpoint_folders=[str(tmp_path / folder) for folder in folders or []])
+    recording.phase_began(0, 0)
+    recording.fit_began(epoch=1, resumed_from=str(tmp_path / checkpoint))
+    recording.phase_began(0, 1)
+
+    assert len(read_story(recording.path).remarks) == (2 if folders is None else 0)
+
+
 def test_records_that_resume_each_other_do_not_go_round(tmp_path):
     one, two = Recording(tmp_path / "one"), Recording(tmp_path / "two")
     for recording, other in ((one, two), (two, one)):
