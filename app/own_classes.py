@@ -13,8 +13,10 @@ import pickletools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Any, Final, cast
+from types import FunctionType
+from typing import Any, Final, TypeGuard, cast
 
 import torch
 
@@ -23,6 +25,8 @@ __all__ = ["OwnClasses"]
 _PLAIN: Final = frozenset({bool, int, float, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 #: The protocol that torch.save writes, in which a class is one operand that names it.
 _PROTOCOL: Final = 2
+#: By which that protocol names what is nested in a class.
+_GETATTR: Final = "builtins.getattr"
 #: What is in these could be made to run anything, or to find what can.
 _NEVER: Final = frozenset(
     {"_operator", "_posixsubprocess", "code", "importlib", "nt", "operator", "os", "pickle", "posix", "pty", "runpy"}
@@ -35,6 +39,7 @@ class OwnClasses:
 
     def __init__(self) -> None:
         self._found: dict[str, Any] = {}  # Any: classes, and functions that make objects
+        self._nested: dict[tuple[str, str], Any] = {}  # Any: as above; by what it is nested in, and its name there
 
     # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
     def note(self, checkpoint: Mapping[str, Any]) -> None:
@@ -45,7 +50,11 @@ class OwnClasses:
         """
         objects = list(_objects_in(checkpoint, set()))
         if objects:
-            self._found.update((path, found) for path, found in _named_in(objects) if _may_be_read(found))
+            found = [(path, each) for path, each in _named_in(objects) if _may_be_read(each)]
+            self._found.update(found)
+            for _, each in found:
+                if _is_nested(each):
+                    self._nested.update(_steps_to(each))
 
     def allowed(self) -> AbstractContextManager[None]:
         """Let ``torch.load`` read them with ``weights_only=True``, too.
@@ -53,7 +62,46 @@ class OwnClasses:
         Returns:
             The context in which it does.
         """
-        return torch.serialization.safe_globals([(found, path) for path, found in self._found.items()])
+        readable = [(found, path) for path, found in self._found.items()]
+        if self._nested:
+            # What a class is nested in is needed only to find it: unless it was stored itself, it cannot be called.
+            outer = {path: self._found.get(path, _Outer(path)) for path, _ in self._nested}
+            steps = {(id(outer[path]), name): found for (path, name), found in self._nested.items()}
+            readable += [(found, path) for path, found in outer.items() if path not in self._found]
+            readable.append((_NestedOnly(steps), _GETATTR))
+        return torch.serialization.safe_globals(readable)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outer:
+    """Stands for a class that was not stored, but holds one that was."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _NestedOnly:
+    """Stands for ``getattr``, by which a file names a nested class; it gives those that were stored, and nothing else.
+
+    Attributes:
+        steps: What is found in an object (its ``id``) under a name.
+    """
+
+    steps: Mapping[tuple[int, str], Any]  # Any: classes, and functions that make objects
+
+    def __call__(self, outer: object, name: str) -> Any:  # noqa: ANN401  # as above
+        found = self.steps.get((id(outer), name))
+        if found is None:
+            raise pickle.UnpicklingError(f"{name!r} of {outer!r} was not stored by this run")
+        return found
+
+
+def _steps_to(found: type | FunctionType) -> Iterator[tuple[tuple[str, str], object]]:
+    """Give the steps that lead to what is nested in a class: where from, by which name, and what is there."""
+    module, names = found.__module__, found.__qualname__.split(".")
+    for depth in range(1, len(names)):
+        owner = ".".join(names[:depth])
+        yield (f"{module}.{owner}", names[depth]), resolve_name(f"{module}:{owner}.{names[depth]}")
 
 
 def _objects_in(value: object, seen: set[int]) -> Iterator[object]:
@@ -73,6 +121,7 @@ class _ClassFinder(pickle.Pickler):
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, _PROTOCOL, fix_imports=False)
         self.classes: set[type] = set()
+        self.nested: list[Any] = []  # Any: classes and functions
 
     def persistent_id(self, value: object) -> object:
         is_data = isinstance(value, torch.Tensor | torch.UntypedStorage | torch.storage.TypedStorage)
@@ -80,7 +129,10 @@ class _ClassFinder(pickle.Pickler):
 
     def reducer_override(self, value: object) -> Any:  # noqa: ANN401  # what the protocol of pickle allows
         self.classes.add(type(value))
-        return NotImplemented
+        if not _is_nested(value):
+            return NotImplemented
+        self.nested.append(value)
+        return OrderedDict, ()  # a reference to it would name what it is nested in, as if that were stored, too
 
 
 def _named_in(objects: list[object]) -> Iterator[tuple[str, object]]:
@@ -91,12 +143,22 @@ def _named_in(objects: list[object]) -> Iterator[tuple[str, object]]:
         finder.dump(objects)
     except Exception:  # noqa: BLE001  # what cannot be pickled is torch.save's to refuse, in its own words
         return
-    for found in finder.classes:
+    for found in [*finder.classes, *finder.nested]:
         yield f"{found.__module__}.{found.__qualname__}", found
     for operation, argument, _ in pickletools.genops(stream.getvalue()):
         if operation.name == "GLOBAL":
             module, _, name = str(argument).partition(" ")
             yield f"{module}.{name}", resolve_name(f"{module}:{name}")
+
+
+def _is_nested(value: object) -> TypeGuard[type | FunctionType]:
+    """Tell a class or function that stands in another class, where its name says."""
+    if not isinstance(value, type | FunctionType) or "." not in value.__qualname__:
+        return False
+    try:
+        return resolve_name(f"{value.__module__}:{value.__qualname__}") is value
+    except (AttributeError, ImportError, ValueError):
+        return False  # made in a function, or given another name
 
 
 def _may_be_read(found: object) -> bool:

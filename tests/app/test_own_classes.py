@@ -6,7 +6,9 @@ import argparse
 import io
 import os
 import pickle
+from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +19,27 @@ from torch import nn
 
 from phasewire.app.own_classes import OwnClasses
 
+
+class Outer(nn.Linear):
+    """A module of a user, whose configuration is nested in it."""
+
+    @dataclass
+    class Config:
+        rate: float = 0.5
+
+        class Mode(Enum):
+            FAST = "fast"
+
+    @staticmethod
+    def scale(value):
+        return value
+
+
 OBJECTS = {
+    "nested": {"config": Outer.Config(0.25), "modes": [Outer.Config.Mode.FAST]},
+    "nested class": [Outer.Config, Outer.Config.Mode],
+    "nested function": partial(Outer.scale, 1),
+    "nested beside its outer class": [Outer(1, 1), Outer.Config(), Outer],
     "path": Path("data"),
     "options": argparse.Namespace(names={"a"}, rate=0.5),
     "module": nn.Linear(2, 2),
@@ -59,8 +81,23 @@ def test_what_could_run_anything_is_never_read_back(kept) -> None:
         read({"kept": kept}, classes)
 
 
-def test_what_cannot_be_stored_is_left_to_torch() -> None:
-    OwnClasses().note({"kept": lambda: None})
+def local_class_stored_as_a_path() -> object:
+    class Local:
+        def __reduce__(self):
+            return Path, ("a",)
+
+    return Local()
+
+
+def renamed() -> object:
+    made = dataclass(type("Made", (), {}))
+    made.__qualname__ = "Outer.Made"
+    return made()
+
+
+@pytest.mark.parametrize("make", [lambda: lambda: None, local_class_stored_as_a_path, renamed])
+def test_what_cannot_be_stored_is_left_to_torch(make) -> None:
+    OwnClasses().note({"kept": make()})
 
 
 def test_what_contains_itself_is_looked_at_once() -> None:
@@ -69,3 +106,36 @@ def test_what_contains_itself_is_looked_at_once() -> None:
     classes = OwnClasses()
     classes.note({"kept": kept})
     assert read({"kept": [Path("a")]}, classes) == {"kept": [Path("a")]}
+
+
+class Calls:
+    """Is pickled as a call of what it is given."""
+
+    def __init__(self, *call):
+        self._call = call
+
+    def __reduce__(self):
+        return self._call
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        Outer,
+        Calls(Outer, (1, 1)),
+        Calls(getattr, (Outer, "scale")),
+        Calls(getattr, (Outer, "__init__")),
+        Calls(getattr, (Outer.Config, "Mode")),
+        Calls(getattr, (Outer.Config, "__init__")),
+        Calls(getattr, (Path, "home")),
+    ],
+)
+def test_nested_classes_open_no_way_to_others(kept) -> None:
+    classes = OwnClasses()
+    classes.note({"kept": [Outer.Config(), Path("a")]})
+    try:
+        given = read({"kept": kept}, classes)["kept"]
+    except (pickle.UnpicklingError, TypeError):
+        return  # TypeError: what stands for the outer class cannot be called
+    assert kept is Outer  # a name that leads on to what was stored, and nothing that can be called
+    assert not callable(given)

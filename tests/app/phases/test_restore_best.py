@@ -1,5 +1,6 @@
 """Going back to the best checkpoint when a phase ends."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,24 @@ def run(tmp_path, losses, *, restore_best=True, epochs=6, module=None):
 
 def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+class Configured(TunedModule):
+    """A module whose configuration is nested in it, and stored as a hyperparameter."""
+
+    @dataclass
+    class Config:
+        rate: float = 0.5
+
+    def __init__(self, losses, config):
+        super().__init__(losses)
+        self.save_hyperparameters("config")
+
+
+def test_a_nested_class_among_the_hyperparameters_is_read_back(tmp_path):
+    notes, _, _ = run(tmp_path, None, epochs=3, module=Configured([1.0, 2.0, 3.0], Configured.Config()))
+
+    assert same(notes.weights[2], notes.weights[1])
 
 
 def test_a_phase_begins_with_the_weights_and_the_momentum_of_the_best_epoch(tmp_path):
