@@ -11,7 +11,7 @@ import io
 import pickle
 import pickletools
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -62,10 +62,12 @@ class OwnClasses:
         Returns:
             The context in which it does.
         """
+        # Any, here and below: classes, functions, and what stands for them.
+        readable: list[Callable[..., Any] | tuple[Callable[..., Any], str]]
         readable = [(found, path) for path, found in self._found.items()]
         if self._nested:
             # What a class is nested in is needed only to find it: unless it was stored itself, it cannot be called.
-            outer = {path: self._found.get(path, _Outer(path)) for path, _ in self._nested}
+            outer: dict[str, Any] = {path: self._found.get(path, _Outer(path)) for path, _ in self._nested}
             steps = {(id(outer[path]), name): found for (path, name), found in self._nested.items()}
             readable += [(found, path) for path, found in outer.items() if path not in self._found]
             readable.append((_NestedOnly(steps), _GETATTR))
