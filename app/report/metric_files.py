@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -51,16 +52,23 @@ def _of_csv(path: Path, remarks: list[str]) -> StepValues:
     values: dict[str, list[tuple[int, float]]] = defaultdict(list)
     if not path.is_file():
         return values
+    nowhere = 0
     try:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 step = _number(row.get("step"))
+                if step is not None and not math.isfinite(step):
+                    nowhere += 1
+                    continue
                 for name, text in row.items():
                     value = _number(text)
                     if step is not None and value is not None and name is not None:
                         values[name].append((int(step), value))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         remarks.append(f"{path.name} could not be read: {error}")
+    if nowhere:
+        lines, are = ("lines", "are") if nowhere > 1 else ("line", "is")
+        remarks.append(f"{nowhere} {lines} of {path.name} {are} left out, whose step is no finite number.")
     return values
 
 
@@ -75,9 +83,13 @@ def _of_events(folder: Path, remarks: list[str]) -> StepValues:
             "shown. Install it with: pip install 'phasewire[tensorboard]'"
         )
         return {}
-    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
-    events.Reload()
-    return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()[SCALARS]}
+    try:
+        events = EventAccumulator(str(folder), size_guidance={SCALARS: 0})
+        events.Reload()
+        return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()[SCALARS]}
+    except Exception as error:  # noqa: BLE001  # TensorBoard tells nowhere what it raises for a file that is damaged
+        remarks.append(f"The event files of TensorBoard could not be read: {type(error).__name__}: {error}")
+        return {}
 
 
 def _number(text: str | None) -> float | None:

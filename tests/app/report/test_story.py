@@ -229,6 +229,25 @@ def test_what_phasewire_logs_itself_is_no_metric(tmp_path):
     assert dict(read_metric_files([tmp_path])[0]) == {"grad_norm": [(0, 2.0)]}
 
 
+def test_lines_without_a_finite_step_are_left_out(tmp_path):
+    write_csv(tmp_path, [{"step": step, "grad_norm": 2} for step in ("inf", 0, "nan", "")])
+
+    values, remarks = read_metric_files([tmp_path])
+
+    assert dict(values) == {"grad_norm": [(0, 2.0)]}
+    assert remarks == ["2 lines of metrics.csv are left out, whose step is no finite number."]
+
+
+def test_event_files_that_cannot_be_read_are_told_of(tmp_path):
+    (tmp_path / "events.out.tfevents.1").mkdir()
+    write_csv(tmp_path, [{"step": 0, "grad_norm": 2}])
+
+    values, (remark,) = read_metric_files([tmp_path])
+
+    assert dict(values) == {"grad_norm": [(0, 2.0)]}
+    assert remark.startswith("The event files of TensorBoard could not be read: ")
+
+
 def test_event_files_of_tensorboard_are_read(tmp_path):
     from torch.utils.tensorboard import SummaryWriter
 
