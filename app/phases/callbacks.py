@@ -234,15 +234,8 @@ class FTSCheckpoint(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         """Save where Lightning's callback saves."""
-        self._saving_in = trainer
-        try:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        except MisconfigurationException as error:
-            self._explain(error, trainer)
-            raise
-        finally:
-            self._saving_in = None
-            self._file_names().release()
+        save = super().on_train_batch_end
+        self._save(trainer, lambda: save(trainer, pl_module, outputs, batch, batch_idx))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -361,10 +354,12 @@ def _restoring(callback: FTSEarlyStopping | FTSCheckpoint) -> Iterator[None]:
     """Say of a state that cannot be restored whose it is."""
     try:
         yield
+    except PhasewireError:
+        raise  # says itself what is wrong
     except Exception as error:  # a file that was changed may hold anything
         raise CheckpointError(
             f"The state of {type(callback).__name__} cannot be read ({type(error).__name__}: {error}).",
-            remedy="The file was changed after it was written; use another checkpoint.",
+            remedy="The file was written by another release, or changed since. Use that release, or another file.",
         ) from error
 
 

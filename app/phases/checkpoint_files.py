@@ -158,9 +158,10 @@ def _holds(path: str | os.PathLike[str], step: int, weights: Mapping[str, Any]) 
         checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception:  # noqa: BLE001  # whatever it is, it is not known to be ours, and stays
         return False
-    if checkpoint.get("global_step") != step or checkpoint.get("state_dict", {}).keys() != weights.keys():
+    saved = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(saved, dict) or checkpoint.get("global_step") != step or saved.keys() != weights.keys():
         return False
-    return all(_same(checkpoint["state_dict"][name], value) for name, value in weights.items())
+    return all(_same(saved[name], value) for name, value in weights.items())
 
 
 def _same(saved: object, present: object) -> bool:

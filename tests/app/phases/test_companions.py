@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 import pytest
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from phasewire.app import ConfigError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app import CheckpointError, ConfigError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app.phases.checkpoint_files import may_be_replaced
 from tuning import Batches, TunedModule, fit, make_trainer
 
 SCHEDULE = {0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.1.*"]}}
@@ -196,3 +198,34 @@ def test_two_schedulers_in_one_trainer_are_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="2 FinetuningScheduler callbacks"):
         fit(trainer, TunedModule())
+
+
+class OwnState(FTSEarlyStopping):
+    """Checks its state itself."""
+
+    @property
+    def wait_count(self):
+        return 0
+
+    @wait_count.setter
+    def wait_count(self, value):
+        if value:
+            raise ConfigError("The state is another callback's.")
+
+
+def test_a_state_that_cannot_be_restored_is_told_of_once():
+    with pytest.raises(
+        CheckpointError, match=r"FTSEarlyStopping cannot be read \(KeyError.*written by another release"
+    ):
+        FTSEarlyStopping("val_loss").load_state_dict({"patience": 3})
+    with pytest.raises(ConfigError, match=r"^The state is another callback's\.$"):
+        OwnState("val_loss").load_state_dict({**FTSEarlyStopping("val_loss").state_dict(), "wait_count": 3})
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"global_step": 0}, {"global_step": 0, "state_dict": [1]}])
+def test_a_file_that_is_no_checkpoint_is_not_replaced(tmp_path, content):
+    trainer = make_trainer(tmp_path)
+    trainer.strategy.connect(TunedModule())
+    torch.save(content, tmp_path / "foreign.ckpt")
+
+    assert not may_be_replaced(tmp_path / "foreign.ckpt", [], trainer)
