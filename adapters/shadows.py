@@ -13,7 +13,7 @@ __all__ = ["at_teardown", "shadow"]
 TakeOff = Callable[[], None]
 
 
-def shadow(owner: object, name: str, replacement: Callable[[], None]) -> TakeOff:
+def shadow(owner: object, name: str, replacement: Callable[..., object]) -> TakeOff:
     """Put a function over a method of one object.
 
     Args:

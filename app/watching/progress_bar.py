@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from phasewire.adapters.shadows import shadow
+
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     from lightning.pytorch.callbacks import ProgressBar
@@ -34,6 +36,7 @@ class PhaseInBar:
     def __init__(self, trainer: pl.Trainer) -> None:
         self._bar: ProgressBar | None = trainer.progress_bar_callback
         self._shown: _Shown | None = None
+        self._take_off: Callable[[], None] | None = None
 
     def show(self, standing: Standing) -> None:
         """Show where the run stands.
@@ -45,16 +48,16 @@ class PhaseInBar:
             return
         if self._shown is None:
             self._shown = _Shown(self._bar.get_metrics)
-            vars(self._bar)[_METHOD] = self._shown
+            self._take_off = shadow(self._bar, _METHOD, self._shown)
         self._shown.text = f"{standing.depth}/{standing.final_depth}" + (
             f" until {standing.ends}" if standing.ends else ""
         )
 
     def remove(self) -> None:
         """Leave the bar as it was."""
-        if self._bar is not None and self._shown is not None and vars(self._bar).get(_METHOD) is self._shown:
-            del vars(self._bar)[_METHOD]
-        self._shown = None
+        if self._take_off is not None:
+            self._take_off()
+        self._shown = self._take_off = None
 
 
 class _Shown:

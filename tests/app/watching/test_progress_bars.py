@@ -112,6 +112,19 @@ def test_the_bar_is_left_as_it_was(train):
     assert "get_metrics" not in vars(bar)
 
 
+def test_what_a_user_has_put_on_the_bar_is_put_back(train):
+    bar, shown = OwnBar(), Shown()
+
+    def own(trainer, pl_module):
+        return {"own": 1}
+
+    bar.get_metrics = own
+    train(bar, shown, enable_progress_bar=True)
+
+    assert {**shown.at_epoch[1]} == {"phase": AT_EPOCH[1], "own": 1}
+    assert bar.get_metrics is own
+
+
 def test_a_bar_that_shows_the_phase_can_be_copied_and_pickled(tmp_path):
     bar = TQDMProgressBar()
     trainer = make_trainer(tmp_path, FinetuningScheduler(), bar, enable_progress_bar=True)
