@@ -328,7 +328,8 @@ class FitSession:
         self._watch.note_epoch()
         if is_over():
             self.running().advance()
-        self._watch.epoch_begins(self.running().standing())
+        if self._watch.wants_standing:  # to list all groups of the optimizer takes time
+            self._watch.epoch_begins(self.running().standing())
 
     def end_validation(self) -> None:
         """Look at the metrics after a validation."""

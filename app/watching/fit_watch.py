@@ -46,12 +46,17 @@ class FitWatch:
         self._trainer = trainer
         self._settings = settings
         self._bar = PhaseInBar(trainer)
-        self._wants_record = False  # the same on all ranks
+        self._wants_record = settings.run_record and not is_dry_run(trainer)  # the same on all ranks
         self._record: RunRecord | None = None
         self._checkpoint: FTSCheckpoint | None = None
         self._standing: Standing | None = None
         self._ended_epoch: tuple[int, int] | None = None
         self._seen: set[tuple[str, float]] = set()
+
+    @property
+    def wants_standing(self) -> bool:
+        """Whether :meth:`epoch_begins` has anything to show; the same on all ranks."""
+        return self._wants_record or self._settings.progress_bar or self._settings.log_phase_metrics
 
     # -- the fit -------------------------------------------------------------------------------------------------
 
@@ -79,8 +84,13 @@ class FitWatch:
             remark: What there is to say of that checkpoint.
         """
         self._checkpoint = checkpoint
-        self._wants_record = self._settings.run_record and not is_dry_run(self._trainer)
-        if self._wants_record and self._trainer.is_global_zero and "://" not in folder:
+        if self._wants_record and not is_local(folder):
+            self._wants_record = False
+            rank_zero.info(
+                f"No record of the run is written, which `phasewire report` needs: the log folder {folder} is not on "
+                "this machine. log_dir names another folder."
+            )
+        if self._wants_record and self._trainer.is_global_zero:
             self._record = RunRecord(folder)
         rank_zero.info(self._resume_line(begun.standing, remark) if resumed else phase_line(begun))
         self._write("fit_began", self._facts(begun, adapter, schedule, folder, resumed=resumed))
@@ -266,7 +276,7 @@ class FitWatch:
             "versions": {**installed_versions(), "python": platform.python_version()},
             "platform": platform.platform(terse=True),
             "folder": str(Path(folder).absolute()),
-            "logger_folders": [str(Path(each).absolute()) for each in _folders_of(trainer)],
+            "logger_folders": [_absolute(each) for each in _folders_of(trainer)],
             "checkpoint_folders": _checkpoint_folders_of(trainer),
             "schedule": list(schedule),
         }

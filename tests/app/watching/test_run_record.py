@@ -203,3 +203,33 @@ def test_metrics_are_asked_for_only_where_a_record_is_wanted(tmp_path, wanted):
     fit(trainer, TunedModule([3.0, 2.0]))
 
     assert trainer.asked == (2 if wanted else 0)
+
+
+class ToldPatience(int):
+    """Counts how often it is told where the run stands."""
+
+    told = 0
+
+    def __format__(self, spec):
+        type(self).told += 1
+        return super().__format__(spec)
+
+
+@pytest.mark.parametrize("wanted", ["progress_bar", "log_phase_metrics", "run_record", None])
+def test_where_the_run_stands_is_asked_in_every_epoch_only_if_it_is_shown(train, wanted, monkeypatch):
+    monkeypatch.setattr(ToldPatience, "told", 0)
+    settings = {name: name == wanted for name in ("progress_bar", "log_phase_metrics", "run_record")}
+
+    train(max_epochs=3, patience=ToldPatience(9), settings=settings)
+
+    of_phases = 2
+    assert ToldPatience.told == of_phases + (3 if wanted else 0)
+
+
+def test_a_log_folder_elsewhere_gets_no_record_and_that_is_said_once(train, tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO"):
+        train(max_epochs=1, settings={"log_dir": "memory://logs"})
+
+    assert caplog.text.count("No record of the run is written") == 1
+    assert not list(tmp_path.rglob(NAME))
