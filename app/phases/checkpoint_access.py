@@ -10,7 +10,7 @@ from typing import Any, Final
 from phasewire.adapters.errors import CheckpointError, PhasewireError
 from phasewire.adapters.unpickling import refused_by_torch
 
-__all__ = ["readable", "require_dict", "require_version", "writable"]
+__all__ = ["fitting_optimizer", "readable", "require_dict", "require_version", "writable"]
 
 _VERSION_KEY: Final = "pytorch-lightning_version"
 _MOST_SHOWN: Final = 5
@@ -89,6 +89,32 @@ def require_version(checkpoint: Mapping[str, Any], path: str) -> None:
             where=path,
             remedy="A plain state dict becomes one by 'phasewire checkpoint convert FILE start.ckpt --to canonical'.",
         )
+
+
+@contextmanager
+def fitting_optimizer(path: str | None) -> Iterator[None]:
+    """Say which checkpoint has a state that the optimizer cannot take, why, and what to do.
+
+    Args:
+        path: The checkpoint, for the message; ``None`` when unknown.
+
+    Yields:
+        While the state is given to the optimizer.
+
+    Raises:
+        CheckpointError: The optimizer refused it; the cause is chained.
+    """
+    try:
+        yield
+    except PhasewireError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"The state of the optimizer cannot be restored ({type(error).__name__}: {error}).",
+            where=path,
+            remedy="The file was changed after it was written, or configure_optimizers makes another optimizer than "
+            "it did then. Use a checkpoint that is as it was written, with the module that wrote it.",
+        ) from error
 
 
 @contextmanager
