@@ -14,6 +14,8 @@ __all__ = ["fitting_optimizer", "readable", "require_dict", "require_version", "
 
 _VERSION_KEY: Final = "pytorch-lightning_version"
 _MOST_SHOWN: Final = 5
+#: How torch 2.13 begins what it says of subclasses of dict and list, which it fills whatever they are allowed to be.
+_CANNOT_BE_FILLED: Final = ("Can only SETITEM", "Can only append", "Can only extend")
 
 
 @contextmanager
@@ -34,7 +36,15 @@ def readable(path: str) -> Iterator[None]:
     except PhasewireError:
         raise
     except Exception as error:
-        if refused := refused_by_torch(error):
+        refused = refused_by_torch(error)
+        if refused and refused.startswith(_CANNOT_BE_FILLED):
+            raise CheckpointError(
+                f"The checkpoint holds an object that torch reads from no file that is not trusted: {refused}",
+                where=path,
+                remedy="Keep a plain dict or list in its place, as save_hyperparameters(options=dict(options)) does. "
+                "What was saved can be gone on from by fit(ckpt_path=..., weights_only=False), if you trust it.",
+            ) from error
+        if refused:
             raise CheckpointError(
                 f"The checkpoint holds more than tensors and plain values: {refused}",
                 where=path,
