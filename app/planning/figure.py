@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import matplotlib as mpl
@@ -32,15 +31,6 @@ _LABEL_WIDTH: Final = 44
 _FROZEN, _THAWED, _THAWS = "#e9edf2", "#a8c7e6", "#1f5f9e"
 _GRADIENTS, _OPTIMIZER = "#5b8f6a", "#d08a3e"
 _TEXT, _QUIET = "#1c2530", "#66717f"
-_STYLE: Final = MappingProxyType(
-    {
-        "font.family": "DejaVu Sans",
-        "font.size": 8.5,
-        "text.color": _TEXT,
-        "text.parse_math": False,  # a dollar sign in a name is one
-        "axes.edgecolor": _QUIET,
-    }
-)
 
 
 def plan_figure(plan: Plan, schedule: str) -> Figure:
@@ -58,7 +48,15 @@ def plan_figure(plan: Plan, schedule: str) -> Figure:
     width = min(13.0, max(9.0, 6.5 + 0.16 * len(plan.phases)))
     label_inches = max(0.95, 0.3 + 0.072 * max(map(len, labels)))
     height = 2.9 + 0.21 * len(rows)
-    with mpl.rc_context({**_STYLE}):
+    with mpl.rc_context(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 8.5,
+            "text.color": _TEXT,
+            "text.parse_math": False,  # a dollar sign in a name is one
+            "axes.edgecolor": _QUIET,
+        }
+    ):
         figure = Figure(figsize=(width + label_inches, height), facecolor="white")
         grid = figure.add_gridspec(
             2,
