@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -25,7 +26,7 @@ from phasewire.app.phases.schedule_changes import changes_between, record_of, re
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
-from phasewire.app.watching.standing import Group, PhaseBegun, Restored, Standing, Thawed
+from phasewire.app.watching.standing import MOST_GROUPS, Group, PhaseBegun, Restored, Standing, Thawed
 from phasewire.app.watching.words import ended_by_words, what_ends
 
 if TYPE_CHECKING:
@@ -156,14 +157,20 @@ class PhaseRunner:
     def standing(self) -> Standing:
         """Tell where the run stands, for people."""
         optimizers = self._trainer.optimizers
-        rates = [float(group["lr"]) for group in optimizers[0].param_groups] if optimizers else []
-        phases = [*self._group_phases, *[None] * len(rates)]
+        groups = optimizers[0].param_groups if optimizers else []
+        first = max(0, len(groups) - MOST_GROUPS)
+        phases = chain(self._group_phases[first:], repeat(None))
+        rates = [group["lr"] for group in groups]
         return Standing(
             depth=self.depth,
             final_depth=self.final_depth,
             trained=self._thawed.trained,
             total=self._thawed.total,
-            groups=tuple(Group(rate, phase) for rate, phase in zip(rates, phases, strict=False)),
+            groups=tuple(
+                Group(number, float(rates[number]), phase)
+                for number, phase in zip(range(first, len(groups)), phases, strict=False)
+            ),
+            rate_range=(float(min(rates)), float(max(rates))) if rates else None,
             ends=what_ends(self._criteria.built, self._progress()),
         )
 

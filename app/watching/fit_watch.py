@@ -232,8 +232,8 @@ class FitWatch:
             "parameters": begun.parameters,
             "trained": standing.trained,
             "groups": [
-                {"group": number, "lr": group.lr, "phase": group.phase}
-                for number, group in enumerate(standing.groups)
+                {"group": group.number, "lr": group.lr, "phase": group.phase}
+                for group in standing.groups
                 if group.phase == standing.depth or begins_fit  # all of them each time would be many
             ],
             "ends": standing.ends,

@@ -24,6 +24,8 @@ MOST_GROUPS: Final = 64
 class Group:
     """One group of the optimizer."""
 
+    number: int
+    """Where it stands among the groups, from 0."""
     lr: float
     """Its learning rate."""
     phase: int | None
@@ -43,20 +45,16 @@ class Standing:
     total: int
     """How many the module has."""
     groups: tuple[Group, ...]
-    """The groups of the optimizer."""
+    """The groups of the optimizer; of more than :data:`MOST_GROUPS` those that were added last."""
+    rate_range: tuple[float, float] | None
+    """The lowest and the highest learning rate of all groups; ``None`` without groups."""
     ends: str
     """What ends the phase, in a few words, such as ``epoch 3 or val_loss patience 1/3``."""
 
     @property
     def rates(self) -> list[float]:
         """The learning rate of each group; nothing of more groups than anybody looks at one by one."""
-        return [group.lr for group in self.groups] if len(self.groups) <= MOST_GROUPS else []
-
-    @property
-    def rate_range(self) -> tuple[float, float] | None:
-        """The lowest and the highest rate; ``None`` without groups."""
-        rates = [group.lr for group in self.groups]
-        return (min(rates), max(rates)) if rates else None
+        return [group.lr for group in self.groups] if self.groups and self.groups[0].number == 0 else []
 
     @property
     def share(self) -> float:

@@ -106,7 +106,8 @@ def _rates(groups: Sequence[Group]) -> str:
     rates = [f"{group.lr:.3g}" for group in groups]
     listed = [rate for number, rate in enumerate(rates) if number == 0 or rate != rates[number - 1]]
     hidden = len(listed) - _MOST_RATES
-    return ", ".join([f"... ({hidden} more)", *listed[-_MOST_RATES:]] if hidden > 0 else listed)
+    left_out = f"... ({hidden} more)" if groups and groups[0].number == 0 else "..."
+    return ", ".join([left_out, *listed[-_MOST_RATES:]] if hidden > 0 or left_out == "..." else listed)
 
 
 def _restored(restored: Restored) -> str:

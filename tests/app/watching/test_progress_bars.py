@@ -129,7 +129,7 @@ def test_a_bar_that_shows_the_phase_can_be_copied_and_pickled(tmp_path):
     bar = TQDMProgressBar()
     trainer = make_trainer(tmp_path, FinetuningScheduler(), bar, enable_progress_bar=True)
     in_bar = PhaseInBar(trainer)
-    in_bar.show(Standing(depth=1, final_depth=3, trained=1, total=2, groups=(), ends="epoch 4"))
+    in_bar.show(Standing(depth=1, final_depth=3, trained=1, total=2, groups=(), rate_range=None, ends="epoch 4"))
 
     for twin in (copy.deepcopy(bar), pickle.loads(pickle.dumps(bar))):  # noqa: S301  # our own
         assert twin.get_metrics(trainer, None)["phase"] == "1/3 until epoch 4"
