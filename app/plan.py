@@ -253,11 +253,11 @@ def _built(build: Callable[[], object], *, on_meta: bool) -> nn.Module:
 def _configure(model: LightningModule) -> None:
     try:
         model.configure_model()
-    except RuntimeError as error:
-        # Sharding is often set up here as well, and needs processes that only a fit has.
+    except Exception as error:  # noqa: BLE001  # it is the user's code, and a fit is where it should run; it is said
+        # Sharding is often set up here as well, and needs processes and a device mesh that only a fit has.
         warnings.warn(
-            f"{type(model).__name__}.configure_model() cannot run outside a fit ({error}); the plan shows the "
-            "parameters that exist without it.",
+            f"{type(model).__name__}.configure_model() cannot run outside a fit ({type(error).__name__}: {error}); the "
+            "plan shows the parameters that exist without it.",
             stacklevel=3,
         )
 
