@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,7 +126,8 @@ def checkpoint_model(file: Path, changes: Mapping[str, Any], built_as: str | Non
 
     Args:
         file: The checkpoint.
-        changes: Arguments of the constructor in place of those that the checkpoint records. Any: they are the class's.
+        changes: Arguments of the constructor in place of those that the checkpoint records, of which those are left out
+            that the constructor does not take, as ``load_from_checkpoint`` does. Any: they are the class's.
         built_as: The class path; by default what LightningCLI has recorded, or else a module of the same parameters.
 
     Returns:
@@ -133,19 +135,44 @@ def checkpoint_model(file: Path, changes: Mapping[str, Any], built_as: str | Non
 
     Raises:
         CheckpointError: The file is no checkpoint that can be read.
-        ConfigError: The class cannot be imported, or does not take the arguments.
+        ConfigError: The class cannot be imported, or does not take the arguments; or there are arguments and no class.
         BuildError: The constructor failed.
     """
     content = _read(file)
     recorded = dict(content.get("hyper_parameters") or {})
     class_path = built_as or recorded.get("_class_path")
     if class_path is None:
+        if changes:
+            raise ConfigError(
+                f"{file} names no class that would take arguments.",
+                where="--init-args",
+                remedy="Name the class with --class, or leave --init-args out.",
+            )
         return _skeleton(content["state_dict"], file)
+
+    def locate(keys: Sequence[str | int]) -> str:
+        if keys[:1] == ("init_args",) and len(keys) > 1 and keys[1] in changes:
+            return f"--init-args, {key_path(keys[1:])}"
+        return ", ".join(filter(None, [str(file), key_path(keys)]))
+
+    where = str(file) if built_as is None else "--class"
     arguments = {key: value for key, value in recorded.items() if not key.startswith("_")}
-    spec = {"class_path": class_path, "init_args": {**arguments, **changes}}
+    taken = _taken(import_attribute(class_path, where=where), arguments)
     return _module(
-        instantiate(spec, locate=lambda keys: ", ".join(filter(None, [str(file), key_path(keys)]))), class_path
+        instantiate({"class_path": class_path, "init_args": {**taken, **changes}}, locate=locate), class_path
     )
+
+
+# Any: hyperparameters are whatever a module records.
+def _taken(factory: object, recorded: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a class does not take: modules record what subclasses or earlier versions took, too."""
+    try:
+        parameters = inspect.signature(factory).parameters if callable(factory) else {}
+    except ValueError:  # it has no signature that Python can tell
+        return recorded
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return recorded
+    return {name: value for name, value in recorded.items() if name in parameters}
 
 
 def _read(file: Path) -> dict[str, Any]:  # Any: what Lightning and callbacks write
