@@ -16,12 +16,19 @@ from phasewire.app.class_path import BuildError, import_attribute, instantiate
 from phasewire.app.config_file import key_path
 from phasewire.app.given_text import mapping_from_text, model_from_text
 
-__all__ = ["checkpoint_model", "hugging_face_model", "model_named"]
+__all__ = ["ParametersOnly", "checkpoint_model", "hugging_face_model", "model_named"]
 
 #: The file that makes a folder that of a Hugging Face model.
 _HF_CONFIG: Final = "config.json"
 #: What batch norm keeps in a state dict that is no parameter; nothing in the file tells buffers from parameters.
 _STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class ParametersOnly(nn.Module):
+    """Has the parameters that a state dict tells of, and computes nothing.
+
+    Which of them are buffers, a state dict does not tell, but for the statistics of batch norm.
+    """
 
 
 def model_named(
@@ -196,21 +203,30 @@ def _read(file: Path) -> dict[str, Any]:  # Any: what Lightning and callbacks wr
 
 def _skeleton(state: Mapping[str, torch.Tensor], file: Path) -> nn.Module:
     """Make a module that has the parameters of a state dict, and computes nothing."""
-    skeleton: nn.Module = type(file.name, (nn.Module,), {})()
+    skeleton: nn.Module = type(file.name, (ParametersOnly,), {})()
+    modules = {"": skeleton}
     statistics = {name.rpartition(".")[0] for name in state if name.endswith(f".{_STATISTICS[-1]}")}
     tied: dict[tuple[object, ...], nn.Parameter] = {}
     for name, tensor in state.items():
         path, _, leaf = name.rpartition(".")
         if not tensor.is_floating_point() or (leaf in _STATISTICS and path in statistics):
             continue
-        owner = skeleton
-        for step in path.split(".") if path else ():
-            if step not in dict(owner.named_children()):
-                owner.add_module(step, nn.Module())
-            owner = owner.get_submodule(step)
         place = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        owner = _module_at(path, modules)
         owner.register_parameter(leaf, tied.setdefault(place, nn.Parameter(tensor.to("meta"))))
     return skeleton
+
+
+def _module_at(path: str, modules: dict[str, nn.Module]) -> nn.Module:
+    """Find a module by its path, or make it and those above it."""
+    owner, here = modules[""], ""
+    for step in path.split(".") if path else ():
+        here = f"{here}.{step}"
+        if here not in modules:
+            modules[here] = nn.Module()
+            owner.add_module(step, modules[here])
+        owner = modules[here]
+    return owner
 
 
 def _class_in(transformers: object, name: str) -> Any:  # noqa: ANN401  # the class is the user's choice

@@ -69,6 +69,8 @@ class Plan:
     """The parameters that can be trained, in the order of registration."""
     assumes_optimizer: bool
     """Whether the optimizer is assumed, because neither the model nor the user names one."""
+    may_count_buffers: bool
+    """Whether buffers may be among the parameters: a checkpoint that names no class does not tell them apart."""
     schedule_warnings: tuple[str, ...]
     """What the user should know of the schedule."""
     estimate_warnings: tuple[str, ...]

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import torch
 import yaml
 
 GOOD = {
@@ -117,6 +118,16 @@ def in_terminal(run, width, *arguments):
     result = CliRunner().invoke(app, arguments, env=environment)
     assert result.exit_code == 0, result.output
     return re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
+
+
+def test_a_plan_says_that_buffers_may_count_as_parameters_where_no_class_tells_them_apart(files, run):
+    torch.save({"state_dict": {"head.weight": torch.zeros(2, 3), "head.scale": torch.zeros(1)}}, "x.ckpt")
+    said = "The checkpoint names no class, so that buffers cannot be told from parameters"
+    for held in ([], ["--attribute", "model"]):
+        assert said in run("plan", "x.ckpt", *held).stdout
+        assert json.loads(run("plan", "x.ckpt", *held, "--json").stdout)["buffers_may_be_counted"] is True
+    torch.save({"state_dict": {}, "hyper_parameters": {"width": 4}}, "x.ckpt")
+    assert said not in run("plan", "x.ckpt", "--class", MODEL).stdout
 
 
 @pytest.mark.parametrize("width", [80, 140])

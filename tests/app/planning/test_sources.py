@@ -73,6 +73,18 @@ def test_a_checkpoint_gives_names_shapes_and_types_and_no_statistics(checkpoint)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
+def test_a_checkpoint_of_many_modules_makes_each_once_and_looks_at_no_others(tmp_path, monkeypatch):
+    looked = []
+    children = torch.nn.Module.named_children
+    monkeypatch.setattr(torch.nn.Module, "named_children", lambda module: looked.append(module) or children(module))
+    state = {f"layers.{n}.{part}.w": torch.zeros(1) for n in range(20) for part in "ab"}
+    torch.save({"state_dict": state}, tmp_path / "x")
+    model = model_named(str(tmp_path / "x"))()
+    assert not looked
+    assert list(shapes(model)) == list(state)
+    assert len(list(model.modules())) == 1 + 1 + 20 + 40
+
+
 def test_tied_weights_of_a_checkpoint_stay_tied(tmp_path):
     weight = torch.zeros(4, 3)
     torch.save(
