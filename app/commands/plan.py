@@ -84,8 +84,14 @@ def plan(
 
     Example: `phasewire plan --config config.yaml --check`
     """
-    from phasewire.adapters.errors import ScheduleError
+    from phasewire.adapters.errors import ConfigError, ScheduleError
 
+    if check and diff is not None:
+        raise ConfigError(
+            "--check looks at one schedule, and --diff compares two.",
+            where="--check, --diff",
+            remedy="Give one of them; to check the other schedule, name it by --schedule.",
+        )
     planner = Planner(
         container_from(config),
         model,
@@ -115,8 +121,9 @@ def plan(
         _show_json(result)
     else:
         _show(result, generated=planner.is_generated(schedule))
-    if not as_json:
-        for warning in (*result.warnings, *(() if other is None else other.warnings)):
+    # What differs is a list of phases, which has no place for warnings.
+    if not as_json or other is not None:
+        for warning in dict.fromkeys((*result.warnings, *(() if other is None else other.warnings))):
             echo_warning(warning)
     write(result, names[0])
 

@@ -67,6 +67,7 @@ def test_precision_and_optimizer_of_the_command_line_come_first(files, run):
         (["--out", "plan.pdf"], "ends with .svg, .png or .html"),
         (["--out", "own_project.py/plan.svg"], "cannot be written"),
         (["--diff", "absent.yaml"], "absent.yaml"),
+        (["--check", "--diff", "bad.yaml"], "^Error: --check, --diff: "),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(files, refused, arguments, said):
@@ -96,6 +97,22 @@ def test_diff_tells_phase_by_phase_what_is_added_removed_and_changed(files, run)
 def test_a_schedule_does_not_differ_from_itself(files, run):
     result = run("plan", MODEL, "--schedule", "good.yaml", "--diff", "good.yaml")
     assert result.stdout == "Classifier: good.yaml → good.yaml: no difference\n"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_diff_gives_the_warnings_of_both_plans_each_once(files, run, form):
+    (files / "empty.yaml").write_text(yaml.safe_dump({**GOOD, 1: {"params": []}}))
+    (files / "three.yaml").write_text(yaml.safe_dump({**GOOD, 2: {"params": []}}))
+    result = run("plan", MODEL, "--schedule", "empty.yaml", "--diff", "three.yaml", *form)
+    assert result.exit_code == 0, result.output
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning")]
+    assert [file for line in warnings for file in ("empty.yaml", "three.yaml") if file in line] == [
+        "empty.yaml",
+        "three.yaml",
+    ]
+    assert len(warnings) == 2
+    with_itself = run("plan", MODEL, "--schedule", "empty.yaml", "--diff", "empty.yaml", *form)
+    assert with_itself.stderr.count("Warning: ") == 1
 
 
 def test_without_a_terminal_the_picture_is_plain(files, run):
