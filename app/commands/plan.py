@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from phasewire.app.commands.planning import Planner
 from phasewire.app.commands.reporting import FOUND_EXIT_CODE, echo_json, echo_warning, show
-from phasewire.app.commands.wiring import AsJson, Attribute, BuiltAs, ConfigFiles, InitArgs, OnCpu, container_from
+from phasewire.app.commands.wiring import (
+    AsJson,
+    Attribute,
+    BuiltAs,
+    ConfigFiles,
+    InitArgs,
+    ModelArgument,
+    OnCpu,
+    container_from,
+)
 
 if TYPE_CHECKING:
     from phasewire.app.planning.values import Plan
 
 __all__ = ["plan"]
 
+#: Characters of a line of the picture where there is no terminal.
+_PIPED_PICTURE: Final = 120
+
 
 def plan(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="The model: pkg.module.Class, the folder of a Hugging Face model (its config.json is read, no "
-            "weights), or a checkpoint of Lightning; by default that of --config.",
-        ),
-    ] = None,
+    model: ModelArgument = None,
     init_args: InitArgs = None,
     built_as: BuiltAs = None,
     attribute: Attribute = None,
@@ -141,10 +146,6 @@ def _show(result: Plan, *, generated: bool) -> None:
     said = ["No schedule was given: this is the one that would be generated."] if generated else []
     for remark in (*said, *remarks(result)):
         typer.echo(remark)
-
-
-#: Characters of a line of the picture where there is no terminal.
-_PIPED_PICTURE = 120
 
 
 def _show_json(result: Plan) -> None:
