@@ -43,6 +43,7 @@ class StrategySeam:
         self.remove_checkpoint: Callable[..., Any] = strategy.remove_checkpoint
         self.load_checkpoint: Callable[..., Any] = strategy.load_checkpoint
         self.load_model_state_dict: Callable[..., Any] = strategy.load_model_state_dict
+        self.load_optimizer_state_dict: Callable[..., Any] = strategy.load_optimizer_state_dict
         self.lightning_module_state_dict: Callable[..., Any] = strategy.lightning_module_state_dict
         self._teardown = strategy.teardown
         self._removed = False

@@ -10,10 +10,12 @@ from typing import Any, Final
 from phasewire.adapters.errors import CheckpointError, PhasewireError
 from phasewire.adapters.unpickling import refused_by_torch
 
-__all__ = ["readable", "require_dict", "require_version", "writable"]
+__all__ = ["fitting_optimizer", "readable", "require_dict", "require_version", "writable"]
 
 _VERSION_KEY: Final = "pytorch-lightning_version"
 _MOST_SHOWN: Final = 5
+#: How torch 2.13 begins what it says of subclasses of dict and list, which it fills whatever they are allowed to be.
+_CANNOT_BE_FILLED: Final = ("Can only SETITEM", "Can only append", "Can only extend")
 
 
 @contextmanager
@@ -34,7 +36,15 @@ def readable(path: str) -> Iterator[None]:
     except PhasewireError:
         raise
     except Exception as error:
-        if refused := refused_by_torch(error):
+        refused = refused_by_torch(error)
+        if refused and refused.startswith(_CANNOT_BE_FILLED):
+            raise CheckpointError(
+                f"The checkpoint holds an object that torch reads from no file that is not trusted: {refused}",
+                where=path,
+                remedy="Keep a plain dict or list in its place, as save_hyperparameters(options=dict(options)) does. "
+                "What was saved can be gone on from by fit(ckpt_path=..., weights_only=False), if you trust it.",
+            ) from error
+        if refused:
             raise CheckpointError(
                 f"The checkpoint holds more than tensors and plain values: {refused}",
                 where=path,
@@ -89,6 +99,32 @@ def require_version(checkpoint: Mapping[str, Any], path: str) -> None:
             where=path,
             remedy="A plain state dict becomes one by 'phasewire checkpoint convert FILE start.ckpt --to canonical'.",
         )
+
+
+@contextmanager
+def fitting_optimizer(path: str | None) -> Iterator[None]:
+    """Say which checkpoint has a state that the optimizer cannot take, why, and what to do.
+
+    Args:
+        path: The checkpoint, for the message; ``None`` when unknown.
+
+    Yields:
+        While the state is given to the optimizer.
+
+    Raises:
+        CheckpointError: The optimizer refused it; the cause is chained.
+    """
+    try:
+        yield
+    except PhasewireError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"The state of the optimizer cannot be restored ({type(error).__name__}: {error}).",
+            where=path,
+            remedy="The file was changed after it was written, or configure_optimizers makes another optimizer than "
+            "it did then. Use a checkpoint that is as it was written, with the module that wrote it.",
+        ) from error
 
 
 @contextmanager

@@ -14,14 +14,20 @@ from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.app.atomic_save import saving_atomically
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
 from phasewire.app.own_classes import OwnClasses
-from phasewire.app.phases.checkpoint_access import readable, require_dict, require_version, writable
+from phasewire.app.phases.checkpoint_access import (
+    fitting_optimizer,
+    readable,
+    require_dict,
+    require_version,
+    writable,
+)
 from phasewire.app.phases.mapped_checkpoint import can_be_mapped, loading_into_memory, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 from phasewire.app.phases.undamaged import SavedFiles
 from phasewire.app.strategy_seam import StrategySeam
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import lightning.pytorch as pl
     from lightning.pytorch.strategies import Strategy
@@ -118,18 +124,28 @@ class _TranslatedCheckpoints:
             "load_model_state_dict": self.load_model_state_dict,
             "save_checkpoint": self.save_checkpoint,
             "remove_checkpoint": self.remove_checkpoint,
+            "load_optimizer_state_dict": self.load_optimizer_state_dict,
             "lightning_module_state_dict": self.lightning_module_state_dict,
-            **_optimizer_methods(self._adapter, self._strategy),
         }
-        parallel = self._parallel
-        if parallel is None:
-            self.seam = StrategySeam(self._strategy, replacements)
-            return self.seam
-        for_optimizers = ("optimizer_state", "load_optimizer_state_dict")
-        seam = StrategySeam(self._strategy, replacements | {name: getattr(parallel, name) for name in for_optimizers})
-        # What the adapter's hooks come down to: the strategy's own would load the optimizer too soon.
-        seam.load_checkpoint, seam.load_model_state_dict = parallel.load_checkpoint, parallel.load_model_state_dict
-        self.seam = seam
+        parallel, adapter = self._parallel, self._adapter
+        if parallel is not None:
+            replacements["optimizer_state"] = parallel.optimizer_state
+        elif isinstance(adapter, ShardedCheckpoints):
+            replacements["optimizer_state"] = adapter.optimizer_state
+        self.seam = seam = StrategySeam(self._strategy, replacements)
+        if parallel is not None:
+            # What the adapter's hooks come down to: the strategy's own would load the optimizer too soon.
+            seam.load_checkpoint, seam.load_model_state_dict = parallel.load_checkpoint, parallel.load_model_state_dict
+            seam.load_optimizer_state_dict = parallel.load_optimizer_state_dict
+        elif isinstance(adapter, ShardedCheckpoints):
+            seam.load_optimizer_state_dict = lambda checkpoint: adapter.load_optimizer_states(
+                checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"]
+            )
+        else:
+            own = seam.load_optimizer_state_dict
+            seam.load_optimizer_state_dict = lambda checkpoint: loading_into_memory(
+                self._strategy.optimizers, own, checkpoint
+            )
         return seam
 
     def load_checkpoint(self, checkpoint_path: str | os.PathLike[str], **options: object) -> dict[str, Any]:
@@ -156,6 +172,10 @@ class _TranslatedCheckpoints:
 
     def load_model_state_dict(self, checkpoint: dict[str, Any], strict: bool = True) -> None:
         self._translator.load(checkpoint, self._reading_adapter(), self._read_from, strict=strict)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        with fitting_optimizer(self._read_from):
+            self.seam.load_optimizer_state_dict(checkpoint)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | os.PathLike[str], *arguments: object, **options: object
@@ -244,16 +264,3 @@ def _read(
         return read_mapped(path, weights_only=weights_only)
     read: dict[str, Any] = seam.load_checkpoint(path, **options)
     return read
-
-
-def _optimizer_methods(adapter: StrategyAdapter, strategy: Strategy) -> dict[str, Callable[..., Any]]:
-    if not isinstance(adapter, ShardedCheckpoints):
-        load = strategy.load_optimizer_state_dict
-        return {
-            "load_optimizer_state_dict": lambda checkpoint: loading_into_memory(strategy.optimizers, load, checkpoint)
-        }
-
-    def load_optimizer_state_dict(checkpoint: dict[str, Any]) -> None:
-        adapter.load_optimizer_states(checkpoint, checkpoint["callbacks"][SCHEDULER_STATE_KEY]["groups"])
-
-    return {"optimizer_state": adapter.optimizer_state, "load_optimizer_state_dict": load_optimizer_state_dict}

@@ -80,7 +80,8 @@ def _drawn(plan: Plan, schedule: str, kind: str) -> bytes:
     from phasewire.app.planning.page import plan_page
 
     svg = _picture(plan, schedule, ".svg").decode()
-    return plan_page(plan, schedule, svg[svg.index("<svg") :]).encode()
+    # Names in Python may hold half of a pair, which no encoding has.
+    return plan_page(plan, schedule, svg[svg.index("<svg") :]).encode(errors="replace")
 
 
 def _picture(plan: Plan, schedule: str, kind: str) -> bytes:
@@ -93,6 +94,6 @@ def _picture(plan: Plan, schedule: str, kind: str) -> bytes:
     # Any: each format has metadata of its own.
     metadata: dict[str, Any] = {"Date": None} if kind == ".svg" else {}
     buffer = BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "phasewire", "svg.fonttype": "path"}):
+    with mpl.rc_context({"svg.hashsalt": "phasewire", "svg.fonttype": "path", "text.parse_math": False}):
         figure.savefig(buffer, format=kind[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()

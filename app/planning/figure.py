@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from phasewire.app.planning.rows import ModuleRow, module_rows
-from phasewire.app.planning.words import byte_text, byte_unit, phase_count, share_text, short_path
+from phasewire.app.planning.words import byte_text, byte_unit, phase_count, printable, share_text, short_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,8 +33,15 @@ _LABEL_WIDTH: Final = 44
 _FROZEN, _THAWED, _THAWS = "#e9edf2", "#a8c7e6", "#1f5f9e"
 _GRADIENTS, _OPTIMIZER = "#5b8f6a", "#d08a3e"
 _TEXT, _QUIET = "#1c2530", "#66717f"
-_STYLE: Final = MappingProxyType(
-    {"font.family": "DejaVu Sans", "font.size": 8.5, "text.color": _TEXT, "axes.edgecolor": _QUIET}
+# Any: the keys are those that matplotlib knows, and it has a type for each.
+_STYLE: Final[Mapping[Any, Any]] = MappingProxyType(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 8.5,
+        "text.color": _TEXT,
+        "text.parse_math": False,  # a dollar sign in a name is one
+        "axes.edgecolor": _QUIET,
+    }
 )
 
 
@@ -48,13 +56,11 @@ def plan_figure(plan: Plan, schedule: str) -> Figure:
         The figure, which belongs to no window.
     """
     rows = module_rows(plan.parameters, _MOST_MODULES)
-    labels = [short_path(row.label, _LABEL_WIDTH) for row in rows]
+    labels = [short_path(printable(row.label), _LABEL_WIDTH) for row in rows]
     width = min(13.0, max(9.0, 6.5 + 0.16 * len(plan.phases)))
     label_inches = max(0.95, 0.3 + 0.072 * max(map(len, labels)))
     height = 2.9 + 0.21 * len(rows)
-    with mpl.rc_context(
-        {"font.family": "DejaVu Sans", "font.size": 8.5, "text.color": _TEXT, "axes.edgecolor": _QUIET}
-    ):
+    with mpl.rc_context(dict(_STYLE)):
         figure = Figure(figsize=(width + label_inches, height), facecolor="white")
         grid = figure.add_gridspec(
             2,
@@ -73,7 +79,7 @@ def plan_figure(plan: Plan, schedule: str) -> Figure:
         _draw_sizes(figure.add_subplot(grid[0, 1], sharey=phases), plan, rows)
         _draw_memory(figure.add_subplot(grid[1, 0], sharex=phases), plan)
         left, top = 0.2 / (width + label_inches), 1 - 0.3 / height
-        figure.text(left, top, f"{plan.model}, {schedule}", fontsize=12, fontweight="bold", va="center")
+        figure.text(left, top, printable(f"{plan.model}, {schedule}"), fontsize=12, fontweight="bold", va="center")
         figure.text(
             left,
             top - 0.26 / height,

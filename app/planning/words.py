@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from phasewire.app.planning.values import Plan, PlannedPhase
 
-__all__ = ["byte_text", "byte_unit", "phase_count", "rate_text", "remarks", "share_text", "short_path", "summary"]
+__all__ = [
+    "byte_text",
+    "byte_unit",
+    "phase_count",
+    "printable",
+    "rate_text",
+    "remarks",
+    "share_text",
+    "short_path",
+    "summary",
+]
 
 _BYTES_IN_UNIT: Final = 1024
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -131,6 +141,18 @@ def remarks(plan: Plan) -> list[str]:
         last = f"{plan.untrained_phases} phases" if plan.untrained_phases > 1 else "phase"
         said.append(f"max_depth leaves out the last {last} of the schedule.")
     return said
+
+
+def printable(name: str) -> str:
+    """Make a name fit for a picture, whose fonts have no signs for what moves a cursor or belongs to no language.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        The same with a question mark for each such character.
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def short_path(path: str, width: int) -> str:

@@ -28,7 +28,7 @@ from phasewire.app.schedule.fields import (
 from phasewire.app.schedule.numbering import ordered_phases
 from phasewire.app.schedule.places import Places, ScheduleFile
 from phasewire.app.schedule.problems import KnownKeys, Location, schedule_error
-from phasewire.app.schedule.values import plain_copy, shortened
+from phasewire.app.schedule.values import kind_of, plain_copy, shortened
 
 __all__ = [
     "ClassInit",
@@ -201,6 +201,13 @@ class Schedule:
         Raises:
             ScheduleError: A key or a value cannot be used; the message names file, line and phase where known.
         """
+        # The annotation promises a mapping; code holds whatever was computed.
+        given: object = mapping
+        if not isinstance(given, Mapping):
+            raise ScheduleError(
+                f"{shortened(given)} is {kind_of(given)}, and a schedule is expected.",
+                remedy="Give a dict with the phases.",
+            )
         places = places or Places()
         phases = ordered_phases(mapping, places)
         depths = tuple(phases)

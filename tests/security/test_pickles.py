@@ -6,11 +6,13 @@ import argparse
 import io
 import pickle
 import shutil
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -129,6 +131,37 @@ def test_a_run_goes_back_to_its_own_files_whatever_its_module_keeps_in_them(tmp_
 def test_a_replaced_file_is_refused_in_a_run_that_keeps_objects_too(tmp_path, canary) -> None:
     with pytest.raises(CheckpointError, match="more than tensors and plain values"):
         trained(tmp_path / "run", WithObjects(), PutsACanary(canary))
+
+
+class Sizes(list):
+    """A list of somebody's own."""
+
+
+@pytest.mark.parametrize(
+    ("kept", "named"),
+    [(defaultdict(int, a=1), "defaultdict"), (AttributeDict(a=1), "AttributeDict"), (Sizes([1]), "Sizes")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_of_what_torch_never_reads_the_class_is_named_and_the_run_can_be_gone_on_from(kept, named, tmp_path) -> None:
+    def module() -> TunedModule:
+        made = TunedModule()
+        made.save_hyperparameters({"options": kept})
+        return made
+
+    with pytest.raises(CheckpointError, match=rf"no file that is not trusted: .*{named}.*Keep a plain dict"):
+        trained(tmp_path, module())
+    scheduler = FinetuningScheduler(ft_schedule=SCHEDULE)
+    checkpoint = FTSCheckpoint(tmp_path, monitor="val_loss", save_last=True)
+    resumed = make_trainer(tmp_path, scheduler, checkpoint, max_epochs=3)
+    fit(resumed, module(), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
+    assert scheduler.curr_depth == 1
+
+
+@pytest.mark.parametrize("kept", [OrderedDict(a=1), Counter("ab")], ids=["OrderedDict", "Counter"])
+def test_dicts_that_torch_knows_are_read_back(kept, tmp_path) -> None:
+    module = TunedModule()
+    module.save_hyperparameters({"options": kept})
+    trained(tmp_path, module)
 
 
 def test_what_the_user_says_of_a_file_holds_between_phases_too(tmp_path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
-from phasewire.adapters import ScheduleError
-from phasewire.app import FinetuningScheduler, FTSCheckpoint
+from phasewire.adapters import ScheduleError, StrategyAdapter
+from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from phasewire.app.atomic_save import draft_of
+from phasewire.app.new_file import write_new_text
 from phasewire.app.schedule.files import load_schedule, save_schedule
 from tuning import TunedModule, fit, make_trainer
 
@@ -73,6 +78,40 @@ def test_names_in_a_schedule_lead_nowhere(name, run_folder, tmp_path) -> None:
     assert {path for path in files_in(tmp_path) if run_folder not in path.parents} == outside
 
 
+class Logging(TunedModule):
+    """Logs its validation loss under another name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.log(self.name, nn.functional.mse_loss(self(batch[0]), batch[1]))
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/escaped", "x\0y", "n" * 300, "<b>&amp;"])
+def test_names_of_metrics_lead_nowhere(name, run_folder, tmp_path) -> None:
+    outside = {path for path in files_in(tmp_path) if run_folder not in path.parents}
+    callbacks = FTSEarlyStopping(name, patience=1), FTSCheckpoint(run_folder, monitor=name, save_last=True)
+    scheduler = FinetuningScheduler(ft_schedule={0: {"params": ["head.*"]}})
+    trainer = make_trainer(run_folder, scheduler, *callbacks, logger=CSVLogger(run_folder), max_epochs=1)
+    fit(trainer, Logging(name))
+    assert {path for path in files_in(tmp_path) if run_folder not in path.parents} == outside
+    assert trainer.checkpoint_callback.best_model_score is not None
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_stands_in_a_phase_leads_nowhere(name, run_folder, tmp_path) -> None:
+    """The schedule has a gap, so that a repaired one is written."""
+    outside = {path for path in files_in(tmp_path) if run_folder not in path.parents}
+    schedule = {0: {"params": ["head.*"]}, 2: {"params": [name]}}
+    callbacks = FinetuningScheduler(ft_schedule=schedule), FTSCheckpoint(run_folder, monitor="val_loss")
+    trainer = make_trainer(run_folder, *callbacks, max_epochs=1)
+    with pytest.raises(ScheduleError):
+        fit(trainer, TunedModule())
+    assert {path for path in files_in(tmp_path) if run_folder not in path.parents} == outside
+
+
 @pytest.mark.parametrize("victim", ["../../victim.ckpt", "{folder}/../../victim.ckpt", "{outside}/victim.ckpt"])
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`:UserWarning")
 def test_a_checkpoint_cannot_have_files_of_others_removed(victim, run_folder, tmp_path) -> None:
@@ -123,6 +162,39 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(run_folder, 
         file.write(b"new")
     assert tmp_path.joinpath("victim.ckpt").read_text() == "keep me"
     assert link.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o022, 0o644)])
+def test_a_draft_is_as_private_as_the_file_will_be(mask, mode, run_folder) -> None:
+    before = os.umask(mask)
+    try:
+        with draft_of(run_folder / "best.ckpt") as file:
+            assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == mode
+        written = [run_folder / "best.ckpt", write_new_text(run_folder / "schedule.yaml", "0:")]
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in written] == [mode, mode]
+
+
+class NotesTheMode(StrategyAdapter):
+    """Notes who may read the folder that it writes a schedule to."""
+
+    modes: ClassVar[list[int]] = []
+
+    def gen_ft_schedule(self, dump_loc):
+        self.modes.append(stat.S_IMODE(Path(dump_loc).stat().st_mode))
+        return super().gen_ft_schedule(dump_loc)
+
+
+def test_a_temporary_folder_is_private_whatever_the_umask(run_folder) -> None:
+    before = os.umask(0)
+    try:
+        scheduler = FinetuningScheduler(custom_strategy_adapters={"auto": NotesTheMode})
+        checkpoint = FTSCheckpoint(run_folder, monitor="val_loss")
+        fit(make_trainer(run_folder, scheduler, checkpoint, fast_dev_run=True), TunedModule())
+    finally:
+        os.umask(before)
+    assert NotesTheMode.modes == [0o700]
 
 
 def test_every_temporary_file_is_made_by_tempfile(repository) -> None:

@@ -242,6 +242,27 @@ def test_a_checkpoint_with_a_foreign_record_is_refused(whole_run, tmp_path, chan
         fit(trainer, build_module(), ckpt_path=tmp_path / "odd.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda recorded, optimizer: recorded.pop(), "ValueError: .* different number of parameter groups"),
+        (lambda recorded, optimizer: recorded[0].pop(), "ValueError: .* doesn't match the size of optimizer's group"),
+        (lambda recorded, optimizer: optimizer["param_groups"][0]["params"].pop(), "ValueError: .* doesn't match"),
+        (lambda recorded, optimizer: optimizer.pop("param_groups"), "KeyError: 'param_groups'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from:UserWarning")
+def test_groups_that_were_changed_by_hand_are_refused(whole_run, tmp_path, change, message):
+    _, folder, *_ = whole_run
+    checkpoint = torch.load(saved_after(folder, 4), weights_only=True)
+    change(checkpoint["callbacks"]["phasewire.FinetuningScheduler"]["groups"], checkpoint["optimizer_states"][0])
+    torch.save(checkpoint, tmp_path / "odd.ckpt")
+    trainer, _ = build_trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=rf"odd\.ckpt: The state of the optimizer cannot be restored \({message}"):
+        fit(trainer, build_module(), ckpt_path=tmp_path / "odd.ckpt")
+
+
 def test_a_checkpoint_that_cannot_be_read_is_refused_with_its_path(tmp_path):
     (tmp_path / "torn.ckpt").write_bytes(b"not a checkpoint")
     trainer, _ = build_trainer(tmp_path)

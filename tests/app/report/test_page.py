@@ -1,51 +1,15 @@
 """The page of a run: what is on it, that it stands alone, and that hostile names do no harm."""
 
 import re
-from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from parsed_page import Page
 from phasewire.adapters import ConfigError
 from phasewire.app.cli import app
 from phasewire.app.report import write_report
 from recorded import HOSTILE, Recording
-
-VOID = {"meta", "link", "br", "img"}
-
-
-class Page(HTMLParser):
-    """The elements of a page, its text, and whether all that was opened was closed."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-        self.text += " "
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def values(self, attribute):
-        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
 
 
 @pytest.fixture(scope="module")
