@@ -172,6 +172,15 @@ def test_a_plan_is_drawn_into_files_and_each_time_the_same(files, run):
     assert (files / "drawn" / "a.svg").read_bytes() == first
 
 
+def test_a_plan_takes_the_place_of_a_file_whole(files, run):
+    (files / "a.html").write_text("before")
+    (files / "held.html").hardlink_to(files / "a.html")
+    assert run("plan", MODEL, "--schedule", "good.yaml", "--out", "a.html").exit_code == 0
+    assert "<svg" in (files / "a.html").read_text()
+    assert (files / "held.html").read_text() == "before"
+    assert not [path for path in files.iterdir() if "draft" in path.name]
+
+
 def test_a_page_escapes_what_it_shows(files, run):
     (files / "<b>.yaml").write_text(yaml.safe_dump({**GOOD, 0: {"params": ["head.*"], "lr": 3}}))
     assert run("plan", MODEL, "--schedule", "<b>.yaml", "--out", "a.html").exit_code == 0
