@@ -18,7 +18,7 @@ from phasewire.app.report.figures import lr_picture, metric_picture, share_pictu
 from phasewire.app.report.metric_files import read_metric_files
 from phasewire.app.report.panels import metric_panels
 from phasewire.app.report.story import Story, find_record, read_story
-from phasewire.app.watching.words import ended_by_words
+from phasewire.app.watching.criterion_words import ended_by_words
 
 __all__ = ["REPORT_NAME", "write_report"]
 
