@@ -28,6 +28,7 @@ from phasewire.app.planning.optimizers import (
     configures_optimizer,
 )
 from phasewire.app.planning.precision import TrainedType
+from phasewire.app.planning.sources import ParametersOnly
 from phasewire.app.planning.values import Plan, PlannedParameter, PlannedPhase
 from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.schedule.model import ClassInit, Schedule
@@ -159,6 +160,7 @@ def plan_schedule(
             for shown, (name, parameter) in zip(shown_names(list(trained)), trained.items(), strict=True)
         ),
         assumes_optimizer=optimizer is None and not configures_optimizer(model),
+        may_count_buffers=any(isinstance(module, ParametersOnly) for module in model.modules()),
         schedule_warnings=(*resolved.warnings, *_out_of_reach(phases, ends, max_epochs)),
         estimate_warnings=(*problems, *estimate.problems),
     )
@@ -253,11 +255,11 @@ def _built(build: Callable[[], object], *, on_meta: bool) -> nn.Module:
 def _configure(model: LightningModule) -> None:
     try:
         model.configure_model()
-    except RuntimeError as error:
-        # Sharding is often set up here as well, and needs processes that only a fit has.
+    except Exception as error:  # noqa: BLE001  # it is the user's code, and a fit is where it should run; it is said
+        # Sharding is often set up here as well, and needs processes and a device mesh that only a fit has.
         warnings.warn(
-            f"{type(model).__name__}.configure_model() cannot run outside a fit ({error}); the plan shows the "
-            "parameters that exist without it.",
+            f"{type(model).__name__}.configure_model() cannot run outside a fit ({type(error).__name__}: {error}); the "
+            "plan shows the parameters that exist without it.",
             stacklevel=3,
         )
 

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from phasewire.app.commands.planning import Planner
 from phasewire.app.commands.reporting import FOUND_EXIT_CODE, echo_json, echo_warning, show
-from phasewire.app.commands.wiring import AsJson, Attribute, BuiltAs, ConfigFiles, InitArgs, OnCpu, container_from
+from phasewire.app.commands.wiring import (
+    AsJson,
+    Attribute,
+    BuiltAs,
+    ConfigFiles,
+    InitArgs,
+    ModelArgument,
+    OnCpu,
+    container_from,
+)
 
 if TYPE_CHECKING:
     from phasewire.app.planning.values import Plan
 
 __all__ = ["plan"]
 
+#: Characters of a line of the picture where there is no terminal.
+_PIPED_PICTURE: Final = 120
+
 
 def plan(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="The model: pkg.module.Class, the folder of a Hugging Face model (its config.json is read, no "
-            "weights), or a checkpoint of Lightning; by default that of --config.",
-        ),
-    ] = None,
+    model: ModelArgument = None,
     init_args: InitArgs = None,
     built_as: BuiltAs = None,
     attribute: Attribute = None,
@@ -84,8 +89,14 @@ def plan(
 
     Example: `phasewire plan --config config.yaml --check`
     """
-    from phasewire.adapters.errors import ScheduleError
+    from phasewire.adapters.errors import ConfigError, ScheduleError
 
+    if check and diff is not None:
+        raise ConfigError(
+            "--check looks at one schedule, and --diff compares two.",
+            where="--check, --diff",
+            remedy="Give one of them; to check the other schedule, name it by --schedule.",
+        )
     planner = Planner(
         container_from(config),
         model,
@@ -115,8 +126,9 @@ def plan(
         _show_json(result)
     else:
         _show(result, generated=planner.is_generated(schedule))
-    if not as_json:
-        for warning in (*result.warnings, *(() if other is None else other.warnings)):
+    # What differs is a list of phases, which has no place for warnings.
+    if not as_json or other is not None:
+        for warning in dict.fromkeys((*result.warnings, *(() if other is None else other.warnings))):
             echo_warning(warning)
     write(result, names[0])
 
@@ -134,10 +146,6 @@ def _show(result: Plan, *, generated: bool) -> None:
     said = ["No schedule was given: this is the one that would be generated."] if generated else []
     for remark in (*said, *remarks(result)):
         typer.echo(remark)
-
-
-#: Characters of a line of the picture where there is no terminal.
-_PIPED_PICTURE = 120
 
 
 def _show_json(result: Plan) -> None:

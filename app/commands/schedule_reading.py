@@ -190,7 +190,7 @@ def _tree(explained: Explanation, name: str, *, every_name: bool) -> Tree:
                 leaf.add(Text(line))
             for second in pattern.second_names:
                 leaf.add(Text(f"{second}: the second name of a tied parameter, left out", style="yellow"))
-        along = [name for name, at in explained.thawed_along.items() if at == depth]
+        along = explained.along_with(depth)
         if along:
             leaf = branch.add(Text(f"thawed along: {_count(len(along))}", style="cyan"))
             for line in _lines(along, explained, every_name=every_name):
@@ -212,9 +212,7 @@ def _headline(pattern: ExplainedPattern) -> Text:
 
 
 def _lines(names: Sequence[str], explained: Explanation, *, every_name: bool) -> list[str]:
-    from phasewire.app.planning.name_groups import name_groups
-
-    return list(names) if every_name else [str(group) for group in name_groups(names, explained.names)]
+    return list(names) if every_name else [str(group) for group in explained.groups.of(names)]
 
 
 def _count(names: int) -> str:
@@ -237,7 +235,7 @@ def _as_json(explained: Explanation) -> dict[str, Any]:
                     }
                     for pattern in explained.of_phase(depth)
                 ],
-                "thawed_along": [name for name, at in explained.thawed_along.items() if at == depth],
+                "thawed_along": explained.along_with(depth),
             }
             for depth in explained.depths
         ],

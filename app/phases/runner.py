@@ -26,8 +26,9 @@ from phasewire.app.phases.schedule_changes import changes_between, record_of, re
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
+from phasewire.app.watching.criterion_words import ended_by_words
 from phasewire.app.watching.standing import MOST_GROUPS, Group, PhaseBegun, Restored, Standing, Thawed
-from phasewire.app.watching.words import ended_by_words, what_ends
+from phasewire.app.watching.words import what_ends
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

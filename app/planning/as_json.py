@@ -31,6 +31,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "precision": plan.precision,
         "optimizer": plan.optimizer,
         "optimizer_is_assumed": plan.assumes_optimizer,
+        "buffers_may_be_counted": plan.may_count_buffers,
         "phases": [_phase(phase, names.get(phase.depth, [])) for phase in plan.phases],
         "phases_beyond_max_depth": plan.untrained_phases,
         "never_thawed": names.get(None, []),

@@ -42,16 +42,17 @@ def phase_columns(plan: Plan, *, most: int) -> list[PhaseColumn]:
     headings = ["Phase", "Tensors", "Parameters", "Share", "Thawed so far", "Gradients", "Optimizer", "lr"]
     headings += ["Begins with a new"] if starts_anew else []
     headings += ["Moves on"]
-    columns = zip(*(_cells(row, plan, starts_anew=starts_anew) for row in rows), strict=True)
+    left_out = ["⋮"] * len(headings)
+    columns = zip(
+        *(left_out if row is None else _cells(row, plan, starts_anew=starts_anew) for row in rows), strict=True
+    )
     return [
         PhaseColumn(heading, tuple(cells), is_number=heading not in {"Begins with a new", "Moves on"})
         for heading, cells in zip(headings, columns, strict=True)
     ]
 
 
-def _cells(phase: PlannedPhase | None, plan: Plan, *, starts_anew: bool) -> list[str]:
-    if phase is None:
-        return ["⋮"] * (10 if starts_anew else 9)
+def _cells(phase: PlannedPhase, plan: Plan, *, starts_anew: bool) -> list[str]:
     return [
         str(phase.depth),
         f"{phase.names:,}",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from phasewire.app.planning.name_groups import name_groups
 from phasewire.app.planning.words import byte_text, rate_text
+from phasewire.app.schedule.name_groups import NameGroups
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -81,12 +81,12 @@ def diff_tree(first: Plan, second: Plan, names: tuple[str, str]) -> Tree:
     if not found:
         return Tree(Text(f"{head}: no difference"))
     tree = Tree(Text(head))
-    known = [parameter.name for parameter in second.parameters]
+    groups = NameGroups(parameter.name for parameter in second.parameters)
     for each in found:
         only = {None: "", "first": f" (only in {names[0]})", "second": f" (only in {names[1]})"}[each.only_in]
         branch = tree.add(Text(f"phase {each.depth}{only}"))
         for sign, style, moved, word in (("+", "green", each.added, "from"), ("-", "red", each.removed, "to")):
-            for line in _moved(moved, known, word):
+            for line in _moved(moved, groups, word):
                 branch.add(Text(f"{sign} {line}", style=style))
         for what, before, after in each.changes:
             branch.add(_change(what, before, after))
@@ -157,11 +157,11 @@ def _told(phase: PlannedPhase) -> Iterator[tuple[str, str]]:
     yield "begins with a new", ", ".join(phase.begins_with) or "nothing"
 
 
-def _moved(moved: tuple[tuple[str, int | None], ...], known: list[str], word: str) -> Iterator[str]:
+def _moved(moved: tuple[tuple[str, int | None], ...], groups: NameGroups, word: str) -> Iterator[str]:
     by_phase: dict[int | None, list[str]] = {}
     for name, depth in moved:
         by_phase.setdefault(depth, []).append(name)
     for depth, names in by_phase.items():
         where = f"{word} phase {depth}" if depth is not None else "trained in no phase of the other"
-        for group in name_groups(names, known):
+        for group in groups.of(names):
             yield f"{group}, {where}"

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from phasewire.adapters.errors import ConfigError, did_you_mean
+from phasewire.app.atomic_save import draft_of
+from phasewire.app.drawing import require_matplotlib
 
 if TYPE_CHECKING:
     from phasewire.app.planning.values import Plan
@@ -37,14 +39,8 @@ class PlanFiles:
                     where=f"--out {file}",
                     remedy="Name a file that ends with .svg, .png or .html.",
                 )
-        try:
-            import matplotlib as mpl  # noqa: F401  # what cannot be drawn is better known before the work is done
-        except ImportError as error:
-            raise ConfigError(
-                "Pictures are drawn by matplotlib, which is not installed.",
-                where="--out",
-                remedy="Install the extra: pip install 'phasewire[plots]'",
-            ) from error
+        # What cannot be drawn is better known before the work is done.
+        require_matplotlib("--out")
         self._files = tuple(files)
 
     def write(self, plan: Plan, schedule: str) -> tuple[Path, ...]:
@@ -55,7 +51,7 @@ class PlanFiles:
             schedule: What to call the schedule.
 
         Returns:
-            The files, which now hold the plan.
+            The files, each of which now holds the plan; it is there whole, or as it was.
 
         Raises:
             ConfigError: A file cannot be written.
@@ -63,11 +59,11 @@ class PlanFiles:
         for file in self._files:
             content = _drawn(plan, schedule, file.suffix.lower())
             try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
+                with draft_of(file) as draft:
+                    draft.write(content)
             except OSError as error:
                 raise ConfigError(
-                    f"The file cannot be written: {error.strerror}.",
+                    f"The file cannot be written: {error.strerror or error}.",
                     where=f"--out {file}",
                     remedy="Choose another place.",
                 ) from error

@@ -120,7 +120,8 @@ class Estimate:
         if not self._rates.start_lr_scheduler(phase.new_lr_scheduler):
             return new, None
         every = self._rates.rates
-        return every[len(every) - len(new) :], every
+        # A schedule may have thousands of groups in each of thousands of phases, and few rates.
+        return every[len(every) - len(new) :], tuple(dict.fromkeys(every))
 
 
 def _started_anew(phase: ResolvedPhase) -> Iterator[ClassInit]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from phasewire.app.drawing import page_environment
 from phasewire.app.planning.columns import phase_columns
 from phasewire.app.planning.words import phase_count, remarks, share_text, summary
 
@@ -29,11 +29,9 @@ def plan_page(plan: Plan, schedule: str, svg: str) -> str:
     Returns:
         A whole page.
     """
-    environment = Environment(
-        loader=PackageLoader("phasewire.app.planning"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     columns = phase_columns(plan, most=_MOST_ROWS)
-    return environment.get_template("plan.html.j2").render(
+    template = page_environment("phasewire.app.planning").get_template("plan.html.j2")
+    return template.render(
         plan=plan,
         schedule=schedule,
         count=phase_count(len(plan.phases)),

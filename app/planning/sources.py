@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +16,19 @@ from phasewire.app.class_path import BuildError, import_attribute, instantiate
 from phasewire.app.config_file import key_path
 from phasewire.app.given_text import mapping_from_text, model_from_text
 
-__all__ = ["checkpoint_model", "hugging_face_model", "model_named"]
+__all__ = ["ParametersOnly", "checkpoint_model", "hugging_face_model", "model_named"]
 
 #: The file that makes a folder that of a Hugging Face model.
 _HF_CONFIG: Final = "config.json"
 #: What batch norm keeps in a state dict that is no parameter; nothing in the file tells buffers from parameters.
 _STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class ParametersOnly(nn.Module):
+    """Has the parameters that a state dict tells of, and computes nothing.
+
+    Which of them are buffers, a state dict does not tell, but for the statistics of batch norm.
+    """
 
 
 def model_named(
@@ -125,7 +133,8 @@ def checkpoint_model(file: Path, changes: Mapping[str, Any], built_as: str | Non
 
     Args:
         file: The checkpoint.
-        changes: Arguments of the constructor in place of those that the checkpoint records. Any: they are the class's.
+        changes: Arguments of the constructor in place of those that the checkpoint records, of which those are left out
+            that the constructor does not take, as ``load_from_checkpoint`` does. Any: they are the class's.
         built_as: The class path; by default what LightningCLI has recorded, or else a module of the same parameters.
 
     Returns:
@@ -133,19 +142,44 @@ def checkpoint_model(file: Path, changes: Mapping[str, Any], built_as: str | Non
 
     Raises:
         CheckpointError: The file is no checkpoint that can be read.
-        ConfigError: The class cannot be imported, or does not take the arguments.
+        ConfigError: The class cannot be imported, or does not take the arguments; or there are arguments and no class.
         BuildError: The constructor failed.
     """
     content = _read(file)
     recorded = dict(content.get("hyper_parameters") or {})
     class_path = built_as or recorded.get("_class_path")
     if class_path is None:
+        if changes:
+            raise ConfigError(
+                f"{file} names no class that would take arguments.",
+                where="--init-args",
+                remedy="Name the class with --class, or leave --init-args out.",
+            )
         return _skeleton(content["state_dict"], file)
+
+    def locate(keys: Sequence[str | int]) -> str:
+        if keys[:1] == ("init_args",) and len(keys) > 1 and keys[1] in changes:
+            return f"--init-args, {key_path(keys[1:])}"
+        return ", ".join(filter(None, [str(file), key_path(keys)]))
+
+    where = str(file) if built_as is None else "--class"
     arguments = {key: value for key, value in recorded.items() if not key.startswith("_")}
-    spec = {"class_path": class_path, "init_args": {**arguments, **changes}}
+    taken = _taken(import_attribute(class_path, where=where), arguments)
     return _module(
-        instantiate(spec, locate=lambda keys: ", ".join(filter(None, [str(file), key_path(keys)]))), class_path
+        instantiate({"class_path": class_path, "init_args": {**taken, **changes}}, locate=locate), class_path
     )
+
+
+# Any: hyperparameters are whatever a module records.
+def _taken(factory: object, recorded: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a class does not take: modules record what subclasses or earlier versions took, too."""
+    try:
+        parameters = inspect.signature(factory).parameters if callable(factory) else {}
+    except ValueError:  # it has no signature that Python can tell
+        return recorded
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return recorded
+    return {name: value for name, value in recorded.items() if name in parameters}
 
 
 def _read(file: Path) -> dict[str, Any]:  # Any: what Lightning and callbacks write
@@ -169,21 +203,30 @@ def _read(file: Path) -> dict[str, Any]:  # Any: what Lightning and callbacks wr
 
 def _skeleton(state: Mapping[str, torch.Tensor], file: Path) -> nn.Module:
     """Make a module that has the parameters of a state dict, and computes nothing."""
-    skeleton: nn.Module = type(file.name, (nn.Module,), {})()
+    skeleton: nn.Module = type(file.name, (ParametersOnly,), {})()
+    modules = {"": skeleton}
     statistics = {name.rpartition(".")[0] for name in state if name.endswith(f".{_STATISTICS[-1]}")}
     tied: dict[tuple[object, ...], nn.Parameter] = {}
     for name, tensor in state.items():
         path, _, leaf = name.rpartition(".")
         if not tensor.is_floating_point() or (leaf in _STATISTICS and path in statistics):
             continue
-        owner = skeleton
-        for step in path.split(".") if path else ():
-            if step not in dict(owner.named_children()):
-                owner.add_module(step, nn.Module())
-            owner = owner.get_submodule(step)
         place = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        owner = _module_at(path, modules)
         owner.register_parameter(leaf, tied.setdefault(place, nn.Parameter(tensor.to("meta"))))
     return skeleton
+
+
+def _module_at(path: str, modules: dict[str, nn.Module]) -> nn.Module:
+    """Find a module by its path, or make it and those above it."""
+    owner, here = modules[""], ""
+    for step in path.split(".") if path else ():
+        here = f"{here}.{step}"
+        if here not in modules:
+            modules[here] = nn.Module()
+            owner.add_module(step, modules[here])
+        owner = modules[here]
+    return owner
 
 
 def _class_in(transformers: object, name: str) -> Any:  # noqa: ANN401  # the class is the user's choice

@@ -38,7 +38,7 @@ class PlannedPhase:
     group_rates: tuple[float, ...]
     """The learning rates that the groups of the phase start with; none where they are not known, or it has none."""
     all_rates: tuple[float, ...] | None
-    """Those of all groups, where the phase sets them anew; else ``None``, and groups of earlier phases go on."""
+    """Those of all groups, each once, where the phase sets them anew; else ``None``: groups of earlier phases go on."""
     begins_with: tuple[str, ...]
     """What the phase starts anew: the class of an optimizer, of an lr scheduler, or both."""
     moves_on: str
@@ -69,6 +69,8 @@ class Plan:
     """The parameters that can be trained, in the order of registration."""
     assumes_optimizer: bool
     """Whether the optimizer is assumed, because neither the model nor the user names one."""
+    may_count_buffers: bool
+    """Whether buffers may be among the parameters: a checkpoint that names no class does not tell them apart."""
     schedule_warnings: tuple[str, ...]
     """What the user should know of the schedule."""
     estimate_warnings: tuple[str, ...]

@@ -127,6 +127,11 @@ def remarks(plan: Plan) -> list[str]:
     said = []
     if plan.assumes_optimizer:
         said.append(f"{plan.model} configures no optimizer: {plan.optimizer} is assumed; --optimizer names another.")
+    if plan.may_count_buffers:
+        said.append(
+            "The checkpoint names no class, so that buffers cannot be told from parameters, and count as such; name it "
+            "with --class."
+        )
     if plan.never_trained:
         said.append(
             f"{plan.never_trained:,} parameters are left out: joint projections, which the bridge splits into the "

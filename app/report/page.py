@@ -8,17 +8,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from phasewire.adapters.errors import ConfigError
 from phasewire.app.atomic_save import draft_of
 from phasewire.app.config_file import dump_yaml
+from phasewire.app.drawing import page_environment
 from phasewire.app.report.figures import lr_picture, metric_picture, share_picture, time_line_picture
 from phasewire.app.report.metric_files import read_metric_files
 from phasewire.app.report.panels import metric_panels
 from phasewire.app.report.story import Story, find_record, read_story
-from phasewire.app.watching.words import ended_by_words
+from phasewire.app.watching.criterion_words import ended_by_words
 
 __all__ = ["REPORT_NAME", "write_report"]
 
@@ -67,13 +67,7 @@ def _page_of(story: Story) -> str:
     panels = metric_panels(story, step_values)
     shown = panels[:_MOST_PANELS]
     hidden = [line.label for panel in panels[_MOST_PANELS:] for line in panel.lines]
-    environment = Environment(
-        loader=PackageLoader("phasewire.app.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("phasewire.app.report")
     environment.filters["svg"] = Markup  # what matplotlib has drawn, and escaped
     environment.filters["duration"] = _duration
     environment.filters["number"] = _number

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from phasewire.adapters.errors import ConfigError
+from phasewire.app.drawing import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,14 +56,10 @@ def drawn_svg(draw: Callable[[Axes, int], None], *, width: int, height: int, pre
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "The plots of a report are drawn by matplotlib, which is not installed.",
-            remedy="Install it with: pip install 'phasewire[plots]'",
-        ) from error
+    require_matplotlib()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(_style(prefix)), warnings.catch_warnings():
         # Names may be in any script. The browser has the fonts; here they only lack a width.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)

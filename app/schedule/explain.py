@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from phasewire.adapters.errors import ScheduleError
+from phasewire.app.schedule.name_groups import NameGroups
 from phasewire.app.schedule.patterns import PatternMatcher
 from phasewire.app.schedule.places import Places
 
@@ -67,16 +68,46 @@ class Explanation:
         """The names that no phase thaws."""
         return [name for name in self.names if name not in self.takers and name not in self.thawed_along]
 
-    def of_phase(self, depth: int) -> Iterator[ExplainedPattern]:
+    @cached_property
+    def groups(self) -> NameGroups:
+        """Puts the names together."""
+        return NameGroups(self.names)
+
+    def of_phase(self, depth: int) -> Sequence[ExplainedPattern]:
         """Give the patterns of a phase.
 
         Args:
             depth: Its number.
 
-        Yields:
+        Returns:
             The patterns in order.
         """
-        return (pattern for pattern in self.patterns if pattern.depth == depth)
+        return self._of_phases.get(depth, ())
+
+    def along_with(self, depth: int) -> Sequence[str]:
+        """Give what is thawed with others in a phase.
+
+        Args:
+            depth: Its number.
+
+        Returns:
+            Names that no pattern matches.
+        """
+        return self._along_with.get(depth, ())
+
+    @cached_property
+    def _of_phases(self) -> dict[int, list[ExplainedPattern]]:
+        found: dict[int, list[ExplainedPattern]] = {}
+        for pattern in self.patterns:
+            found.setdefault(pattern.depth, []).append(pattern)
+        return found
+
+    @cached_property
+    def _along_with(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for name, depth in self.thawed_along.items():
+            found.setdefault(depth, []).append(name)
+        return found
 
 
 def explain_schedule(schedule: Schedule, names: Mapping[str, object], rules: NameRules) -> Explanation:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from phasewire.adapters.lightning_seams import unwrapped_name
-from phasewire.app.planning.name_groups import name_groups
 from phasewire.app.schedule.pattern_reading import closed, dots_escaped
 from phasewire.app.schedule.problems import joined
 
@@ -75,14 +74,16 @@ def _no_match(explained: Explanation) -> Iterator[Finding]:
 
 
 def _overlaps(explained: Explanation) -> Iterator[Finding]:
-    shared: dict[tuple[ExplainedPattern, ExplainedPattern], list[str]] = {}
-    for name, takers in explained.takers.items():
-        for second in takers[1:]:
-            shared.setdefault((takers[0], second), []).append(name)
-    for (first, second), names in shared.items():
+    # By place: the hash of a pattern is that of all its names.
+    shared: dict[tuple[int, int, int, int], tuple[ExplainedPattern, ExplainedPattern, list[str]]] = {}
+    for name, (first, *others) in explained.takers.items():
+        for second in others:
+            place = (first.depth, first.index, second.depth, second.index)
+            shared.setdefault(place, (first, second, []))[2].append(name)
+    for first, second, names in shared.values():
         same_phase = first.depth == second.depth
         consequence = "names are taken once" if same_phase else "no parameter may stand in two phases"
-        listed = joined(name_groups(names, explained.names))
+        listed = joined(explained.groups.of(names))
         yield Finding(
             "overlap",
             _where(second, explained),
@@ -153,7 +154,7 @@ def _never_thawed(explained: Explanation) -> Iterator[Finding]:
     yield Finding(
         "never-thawed",
         explained.places.whole() or "the schedule",
-        f"No phase thaws {joined(name_groups(never, explained.names))}: {len(never):,} of {len(explained.names):,} "
+        f"No phase thaws {joined(explained.groups.of(never))}: {len(never):,} of {len(explained.names):,} "
         "parameters stay as they are.",
         None,
         tuple(never),

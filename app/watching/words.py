@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from phasewire.app.lightning_seams import callbacks_of
 from phasewire.app.phases.callbacks import FTSEarlyStopping
 from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
+from phasewire.app.watching.criterion_words import ended_by_words
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from phasewire.app.transition_criteria import BuiltCriterion
     from phasewire.app.watching.standing import Group, PhaseBegun, Restored, Standing
 
-__all__ = ["ended_by_words", "phase_line", "trained_words", "what_ends"]
-
-#: What people call the two criteria of every schedule.
-_NATIVE_WORDS: Final = MappingProxyType({"early_stopping": "early stopping", "epochs": "max_transition_epoch"})
+__all__ = ["phase_line", "trained_words", "what_ends"]
 
 _MOST_NAMES: Final = 3
 _MOST_RATES: Final = 4
@@ -87,18 +84,6 @@ def trained_words(standing: Standing) -> str:
         f"Trained now: {standing.trained:,} of {standing.total:,} parameters ({standing.share:.1%})"
         f"{f', lr {rates}' if rates else ''}."
     )
-
-
-def ended_by_words(criteria: Sequence[str]) -> str:
-    """Name what has ended a phase.
-
-    Args:
-        criteria: The labels of the criteria.
-
-    Returns:
-        A few words.
-    """
-    return " and ".join(_NATIVE_WORDS.get(criterion, criterion) for criterion in criteria)
 
 
 def _rates(groups: Sequence[Group]) -> str:

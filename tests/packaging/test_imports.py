@@ -15,6 +15,7 @@ from commands import run
 from source_imports import (
     SourceModule,
     imports_by_path,
+    loaded_with,
     private_attributes_of_bases,
     private_attributes_of_others,
     private_imports,
@@ -50,6 +51,14 @@ def test_only_the_command_line_and_the_test_kit_name_a_part_above_them_by_its_pa
         ("phasewire.adapters.testing", "phasewire.app.adapter_checks:rule_names"),
         ("phasewire.app.wired", "phasewire.containers:Container"),
     }
+
+
+def test_a_report_loads_nothing_that_trains(repository: Path) -> None:
+    loaded = loaded_with("phasewire.app.report.page", source_modules(repository))
+    assert {"phasewire.app.report.svg", "phasewire.app.watching.criterion_words", "phasewire.adapters.errors"} <= loaded
+    assert not [name for name in loaded if name.startswith("phasewire.app.phases")]
+    words = loaded_with("phasewire.app.watching.words", source_modules(repository))
+    assert "phasewire.app.phases.callbacks" in words
 
 
 @pytest.mark.parametrize("check", PRIVATE_NAME_CHECKS)

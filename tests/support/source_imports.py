@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +52,23 @@ def imported_names(module: SourceModule) -> Iterator[tuple[str, ast.stmt]]:
             source = ".".join(part for part in (_base_of_relative(module, node.level), node.module or "") if part)
             for alias in node.names:
                 yield f"{source}.{alias.name}", node
+
+
+def loaded_with(name: str, modules: Iterable[SourceModule]) -> set[str]:
+    """Give the names of the modules that are loaded when one of them is imported: what stands in no function."""
+    by_name = {module.name.removesuffix(".__init__"): module for module in modules}
+    loaded: set[str] = set()
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        if name in by_name and name not in loaded:
+            loaded.add(name)
+            module = by_name[name]
+            waiting += [name.rpartition(".")[0]]
+            for imported, node in imported_names(module):
+                if node in module.tree.body:
+                    waiting += [imported, imported.rpartition(".")[0]]
+    return loaded
 
 
 def imports_by_path(module: SourceModule) -> Iterator[tuple[str, ast.Call]]:

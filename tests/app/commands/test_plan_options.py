@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import torch
 import yaml
 
 GOOD = {
@@ -66,6 +67,7 @@ def test_precision_and_optimizer_of_the_command_line_come_first(files, run):
         (["--out", "plan.pdf"], "ends with .svg, .png or .html"),
         (["--out", "own_project.py/plan.svg"], "cannot be written"),
         (["--diff", "absent.yaml"], "absent.yaml"),
+        (["--check", "--diff", "bad.yaml"], "^Error: --check, --diff: "),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(files, refused, arguments, said):
@@ -97,6 +99,22 @@ def test_a_schedule_does_not_differ_from_itself(files, run):
     assert result.stdout == "Classifier: good.yaml → good.yaml: no difference\n"
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_diff_gives_the_warnings_of_both_plans_each_once(files, run, form):
+    (files / "empty.yaml").write_text(yaml.safe_dump({**GOOD, 1: {"params": []}}))
+    (files / "three.yaml").write_text(yaml.safe_dump({**GOOD, 2: {"params": []}}))
+    result = run("plan", MODEL, "--schedule", "empty.yaml", "--diff", "three.yaml", *form)
+    assert result.exit_code == 0, result.output
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning")]
+    assert [file for line in warnings for file in ("empty.yaml", "three.yaml") if file in line] == [
+        "empty.yaml",
+        "three.yaml",
+    ]
+    assert len(warnings) == 2
+    with_itself = run("plan", MODEL, "--schedule", "empty.yaml", "--diff", "empty.yaml", *form)
+    assert with_itself.stderr.count("Warning: ") == 1
+
+
 def test_without_a_terminal_the_picture_is_plain(files, run):
     lines = run("plan", MODEL, "--schedule", "good.yaml").stdout.splitlines()
     assert lines[-5:] == [
@@ -117,6 +135,16 @@ def in_terminal(run, width, *arguments):
     result = CliRunner().invoke(app, arguments, env=environment)
     assert result.exit_code == 0, result.output
     return re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
+
+
+def test_a_plan_says_that_buffers_may_count_as_parameters_where_no_class_tells_them_apart(files, run):
+    torch.save({"state_dict": {"head.weight": torch.zeros(2, 3), "head.scale": torch.zeros(1)}}, "x.ckpt")
+    said = "The checkpoint names no class, so that buffers cannot be told from parameters"
+    for held in ([], ["--attribute", "model"]):
+        assert said in run("plan", "x.ckpt", *held).stdout
+        assert json.loads(run("plan", "x.ckpt", *held, "--json").stdout)["buffers_may_be_counted"] is True
+    torch.save({"state_dict": {}, "hyper_parameters": {"width": 4}}, "x.ckpt")
+    assert said not in run("plan", "x.ckpt", "--class", MODEL).stdout
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -142,6 +170,15 @@ def test_a_plan_is_drawn_into_files_and_each_time_the_same(files, run):
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
     run(*arguments)
     assert (files / "drawn" / "a.svg").read_bytes() == first
+
+
+def test_a_plan_takes_the_place_of_a_file_whole(files, run):
+    (files / "a.html").write_text("before")
+    (files / "held.html").hardlink_to(files / "a.html")
+    assert run("plan", MODEL, "--schedule", "good.yaml", "--out", "a.html").exit_code == 0
+    assert "<svg" in (files / "a.html").read_text()
+    assert (files / "held.html").read_text() == "before"
+    assert not [path for path in files.iterdir() if "draft" in path.name]
 
 
 def test_a_page_escapes_what_it_shows(files, run):

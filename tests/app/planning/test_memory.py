@@ -121,8 +121,14 @@ def test_groups_have_the_rates_of_the_plan(tmp_path, schedule, no_decay):
     measured = trained(tmp_path, module, schedule)
     rates = ()
     for epoch, phase in enumerate(plan.phases):
-        rates = (*rates, *phase.group_rates) if phase.all_rates is None else phase.all_rates
-        assert rates == pytest.approx(measured.rates[epoch])
+        found = measured.rates[epoch]
+        if phase.all_rates is None:
+            rates = (*rates, *phase.group_rates)
+            assert rates == pytest.approx(found)
+        else:
+            rates = found
+            assert phase.all_rates == pytest.approx(tuple(dict.fromkeys(found)))
+            assert phase.group_rates == pytest.approx(found[len(found) - len(phase.group_rates) :])
     assert [phase.optimizer_bytes for phase in plan.phases] == [measured.state[epoch] for epoch in range(3)]
 
 
@@ -133,6 +139,18 @@ def test_settings_that_start_every_phase_anew_count(tmp_path):
     measured = trained(tmp_path, module, SCHEDULE, settings)
     assert [phase.optimizer_bytes for phase in plan.phases] == [measured.state[epoch] for epoch in range(3)]
     assert [phase.begins_with for phase in plan.phases] == [(), ("torch.optim.Adam",), ("torch.optim.Adam",)]
+
+
+def test_a_phase_that_sets_all_groups_anew_tells_each_rate_once():
+    anew = {"lr_scheduler_init": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 9}}}
+    schedule = {
+        depth: {"params": [name], "max_transition_epoch": depth + 1}
+        for depth, (name, _) in enumerate(TunedModule().named_parameters())
+    }
+    for depth in range(1, len(schedule)):
+        schedule[depth]["new_lr_scheduler"] = {**anew, "init_pg_lrs": [float(depth)] * (depth + 1)}
+    phases = planned(TunedModule(), schedule).phases
+    assert [phase.all_rates for phase in phases] == [None, *((float(depth),) for depth in range(1, len(schedule)))]
 
 
 def test_groups_that_the_module_makes_keep_their_options(tmp_path):

@@ -1,10 +1,9 @@
-"""How a model is divided into the rows of a picture, and names into groups."""
+"""How a model is divided into the rows of a picture."""
 
 from __future__ import annotations
 
 import pytest
 
-from phasewire.app.planning.name_groups import name_groups
 from phasewire.app.planning.rows import module_rows
 from phasewire.app.planning.values import PlannedParameter
 
@@ -57,25 +56,3 @@ def test_a_row_knows_which_share_of_it_phases_thaw():
     (row,) = module_rows([PlannedParameter("a.x", 30, 0), PlannedParameter("a.y", 10, 2)], 1)
     assert [row.share(depth, depth) for depth in range(3)] == [0.75, 0.0, 0.25]
     assert row.share(0, 2) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("wanted", "groups"),
-    [
-        (["head.w"], ["head.w"]),
-        (["layers.0.w"], ["layers.0.w"]),
-        (["layers.0.w", "layers.0.b"], ["layers.0.* (2 tensors)"]),
-        (["layers.1.w", "layers.1.b", "layers.2.w", "layers.2.b"], ["layers.1-2.* (4 tensors)"]),
-        (
-            ["layers.0.w", "layers.0.b", "layers.2.w", "layers.2.b"],
-            ["layers.0.* (2 tensors)", "layers.2.* (2 tensors)"],
-        ),
-        ([f"layers.{n}.{leaf}" for n in range(3) for leaf in "wb"], ["layers.* (6 tensors)"]),
-        ([], []),
-    ],
-)
-def test_names_are_told_by_the_largest_modules_that_hold_no_others(wanted, groups):
-    known = ["embed", *(f"layers.{n}.{leaf}" for n in range(3) for leaf in "wb"), "head.w", "head.b"]
-    found = name_groups(wanted, known)
-    assert [str(group) for group in found] == groups
-    assert sorted(name for group in found for name in group.names) == sorted(wanted)

@@ -24,6 +24,12 @@ LLAMA = {
 }
 
 
+class TakesAny(torch.nn.Module):
+    def __init__(self, **given):
+        super().__init__()
+        self.given = given
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("llama")
@@ -67,6 +73,18 @@ def test_a_checkpoint_gives_names_shapes_and_types_and_no_statistics(checkpoint)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
+def test_a_checkpoint_of_many_modules_makes_each_once_and_looks_at_no_others(tmp_path, monkeypatch):
+    looked = []
+    children = torch.nn.Module.named_children
+    monkeypatch.setattr(torch.nn.Module, "named_children", lambda module: looked.append(module) or children(module))
+    state = {f"layers.{n}.{part}.w": torch.zeros(1) for n in range(20) for part in "ab"}
+    torch.save({"state_dict": state}, tmp_path / "x")
+    model = model_named(str(tmp_path / "x"))()
+    assert not looked
+    assert list(shapes(model)) == list(state)
+    assert len(list(model.modules())) == 1 + 1 + 20 + 40
+
+
 def test_tied_weights_of_a_checkpoint_stay_tied(tmp_path):
     weight = torch.zeros(4, 3)
     torch.save(
@@ -85,6 +103,28 @@ def test_a_class_is_built_with_the_arguments_that_the_checkpoint_records(tmp_pat
     content["hyper_parameters"]["_class_path"] = "torch.nn.Linear"
     torch.save(content, tmp_path / "by_cli.ckpt")
     assert shapes(build_model(model_named(str(tmp_path / "by_cli.ckpt"))))["weight"] == (5, 3)
+
+
+def test_recorded_arguments_that_a_class_does_not_take_are_dropped_and_given_ones_are_refused(tmp_path):
+    recorded = {"in_features": 3, "out_features": 5, "lr": 0.1}
+    torch.save({"state_dict": {}, "hyper_parameters": recorded}, tmp_path / "x.ckpt")
+    model = build_model(model_named(str(tmp_path / "x.ckpt"), built_as="torch.nn.Linear"))
+    assert shapes(model)["weight"] == (5, 3)
+    with pytest.raises(ConfigError, match="takes no argument 'wdth'") as caught:
+        build_model(model_named(str(tmp_path / "x.ckpt"), "{wdth: 3}", built_as="torch.nn.Linear"))
+    assert caught.value.where == "--init-args, wdth"
+
+
+def test_a_class_that_takes_any_keyword_gets_every_recorded_argument(tmp_path):
+    torch.save({"state_dict": {}, "hyper_parameters": {"width": 3, "lr": 0.1}}, tmp_path / "x.ckpt")
+    model = build_model(model_named(str(tmp_path / "x.ckpt"), built_as=f"{__name__}:TakesAny"))
+    assert model.given == {"width": 3, "lr": 0.1}
+
+
+def test_arguments_for_a_checkpoint_that_names_no_class_are_refused(checkpoint):
+    with pytest.raises(ConfigError, match="names no class") as caught:
+        build_model(model_named(str(checkpoint), "{width: 3}"))
+    assert caught.value.where == "--init-args"
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
 
-__all__ = ["NameGroup", "name_groups"]
+__all__ = ["NameGroup", "NameGroups"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,34 +22,35 @@ class NameGroup:
         """Give the name, or the label and how many names it stands for."""
         return self.names[0] if len(self.names) == 1 else f"{self.label} ({len(self.names):,} tensors)"
 
-    def joined(self, other: NameGroup, label: str) -> Self:
-        """Give one group of two."""
-        return type(self)(label, (*self.names, *other.names))
 
-
-def name_groups(names: Collection[str], known: Iterable[str]) -> list[NameGroup]:
-    """Put names together where they are all that a module has.
+class NameGroups:
+    """Puts names of one model together. What that takes grows with the names that are asked for, not with the model.
 
     Args:
-        names: The names.
         known: All names of the model, in the order of registration.
-
-    Returns:
-        Groups in that order, which have each of the names once.
     """
-    wanted = frozenset(names)
-    whole: dict[str, bool] = {}
-    paths: dict[str, list[str]] = {}
-    for name in known:
-        paths[name] = _paths(name)
-        for path in paths[name]:
-            whole[path] = whole.get(path, True) and name in wanted
-    groups: dict[str, list[str]] = {}
-    for name, above in paths.items():
-        if name in wanted:
-            label = next((path for path in above if whole[path]), None)
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._places = {name: place for place, name in enumerate(dict.fromkeys(known))}
+        self._members = Counter(path for name in self._places for path in _paths(name))
+
+    def of(self, names: Iterable[str]) -> list[NameGroup]:
+        """Put names together where they are all that a module has.
+
+        Args:
+            names: The names; those that the model does not have are left out.
+
+        Returns:
+            Groups in the order of registration, which have each of the names once.
+        """
+        wanted = sorted({name for name in names if name in self._places}, key=self._places.__getitem__)
+        paths = [_paths(name) for name in wanted]
+        members = Counter(path for above in paths for path in above)
+        groups: dict[str, list[str]] = {}
+        for name, above in zip(wanted, paths, strict=True):
+            label = next((path for path in above if members[path] == self._members[path]), None)
             groups.setdefault(name if label is None else f"{label}.*".lstrip("."), []).append(name)
-    return _with_ranges([NameGroup(label, tuple(members)) for label, members in groups.items()])
+        return _with_ranges(groups)
 
 
 def _paths(name: str) -> list[str]:
@@ -58,15 +59,16 @@ def _paths(name: str) -> list[str]:
     return [".".join(steps[:end]) for end in range(len(steps) + 1)]
 
 
-def _with_ranges(groups: list[NameGroup]) -> list[NameGroup]:
-    joined: list[NameGroup] = []
-    for group in groups:
-        label = _joined_label(joined[-1].label, group.label) if joined else None
+def _with_ranges(groups: Mapping[str, list[str]]) -> list[NameGroup]:
+    joined: list[tuple[str, list[str]]] = []
+    for after, names in groups.items():
+        label = _joined_label(joined[-1][0], after) if joined else None
         if label is None:
-            joined.append(group)
+            joined.append((after, names))
         else:
-            joined[-1] = joined[-1].joined(group, label)
-    return joined
+            joined[-1] = (label, joined[-1][1])
+            joined[-1][1].extend(names)
+    return [NameGroup(label, tuple(names)) for label, names in joined]
 
 
 def _joined_label(before: str, after: str) -> str | None:
