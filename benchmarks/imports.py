@@ -105,4 +105,4 @@ def measure(given: argparse.Namespace) -> Results:
 
 
 if __name__ == "__main__":
-    measuring.main(__doc__ or "", measure, repeats=7)
+    measuring.main(__doc__ or "", measure, repeats=3)
