@@ -33,7 +33,9 @@ pytestmark = [
     *map(pytest.mark.filterwarnings, EXPECTED_WARNINGS),
 ]
 
-SCHEDULE = {0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.1.*"]}}
+SCHEDULE = {0: {"params": ["head.*"], "max_transition_epoch": 2}, 1: {"params": ["layers.1.*"]}}
+#: The first epoch is the best one, so that a transition goes back to its file.
+LOSSES = (1.0, 2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +48,7 @@ class WithObjects(TunedModule):
     """Keeps objects among its hyperparameters, as many modules do."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(LOSSES)
         options = argparse.Namespace(data=Path("data"), names={"a", "b"})
         self.save_hyperparameters({"loss": nn.Linear(2, 1), "options": options})
 
@@ -99,7 +101,7 @@ def poisoned(saved, tmp_path, canary) -> Path:
 
 def test_a_file_that_was_replaced_between_phases_is_refused(tmp_path, canary) -> None:
     with pytest.raises(CheckpointError, match="more than tensors and plain values") as caught:
-        trained(tmp_path / "run", TunedModule(), PutsACanary(canary))
+        trained(tmp_path / "run", TunedModule(LOSSES), PutsACanary(canary))
     assert "epoch=" in caught.value.where
     assert "add_safe_globals" in caught.value.remedy
 
@@ -144,7 +146,7 @@ class Sizes(list):
 )
 def test_of_what_torch_never_reads_the_class_is_named_and_the_run_can_be_gone_on_from(kept, named, tmp_path) -> None:
     def module() -> TunedModule:
-        made = TunedModule()
+        made = TunedModule(LOSSES)
         made.save_hyperparameters({"options": kept})
         return made
 
@@ -159,7 +161,7 @@ def test_of_what_torch_never_reads_the_class_is_named_and_the_run_can_be_gone_on
 
 @pytest.mark.parametrize("kept", [OrderedDict(a=1), Counter("ab")], ids=["OrderedDict", "Counter"])
 def test_dicts_that_torch_knows_are_read_back(kept, tmp_path) -> None:
-    module = TunedModule()
+    module = TunedModule(LOSSES)
     module.save_hyperparameters({"options": kept})
     trained(tmp_path, module)
 
