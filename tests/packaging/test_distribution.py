@@ -75,6 +75,7 @@ def test_the_wheel_says_what_it_needs(distribution: Distribution) -> None:
     assert (metadata["Name"], metadata["Version"]) == ("phasewire", "0.1.0")
     assert (metadata["Requires-Python"], metadata["License-Expression"]) == (">=3.11", "Apache-2.0")
     assert set(metadata.get_all("Provides-Extra")) == {
+        "bench",
         "demo",
         "docs",
         "examples",

@@ -24,7 +24,7 @@ from tuning import Batches, TunedModule, make_trainer, names_of_groups
 STEPS_PER_EPOCH = 2
 
 
-class PowerCutError(Exception):
+class PowerCutError(BaseException):
     """The power went out."""
 
 
