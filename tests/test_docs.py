@@ -90,6 +90,14 @@ def test_the_testing_page_lists_the_blocks_that_are_not_run_with_their_reasons()
     assert listed == not_run
 
 
+def test_the_testing_page_names_every_file_that_skips():
+    testing = (ROOT / "docs" / "testing.md").read_text()
+    skips = re.compile(r"pytest\.(mark\.skip|mark\.xfail|skip\(|importorskip)")
+    files = [file for part in ("tests", "examples") for file in (ROOT / part).rglob("test_*.py")]
+    skipping = {file.relative_to(ROOT).as_posix() for file in files if skips.search(file.read_text())}
+    assert skipping - {"tests/test_docs.py"} == {name for name in skipping if f"`{name}`" in testing}
+
+
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_every_yaml_block_loads_as_a_schedule_or_a_configuration(text, tmp_path):
     values = yaml.safe_load(text)

@@ -184,6 +184,7 @@ class FTSCheckpoint(ModelCheckpoint):
     _saving_in: pl.Trainer | None = None
     _resumed: bool = False
     _names: FileNames | None = None
+    _claims_names: bool = False
     _keeps_best: bool = False
 
     def connect(self, phases: Phases) -> None:
@@ -234,8 +235,17 @@ class FTSCheckpoint(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         """Save where Lightning's callback saves."""
-        save = super().on_train_batch_end
-        self._save(trainer, lambda: save(trainer, pl_module, outputs, batch, batch_idx))
+        # As _save does, but with no function made and nothing called in a step that saves nothing.
+        self._saving_in = trainer
+        try:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        except MisconfigurationException as error:
+            self._explain(error, trainer)
+            raise
+        finally:
+            self._saving_in = None
+            if self._claims_names:
+                self._release_names()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -252,7 +262,7 @@ class FTSCheckpoint(ModelCheckpoint):
             super().on_exception(trainer, pl_module, exception)
         finally:
             self._keeps_best = False
-            self._file_names().release()
+            self._release_names()
 
     # Any: metrics are what the module logged.
     def format_checkpoint_name(
@@ -273,7 +283,7 @@ class FTSCheckpoint(ModelCheckpoint):
             raise
         finally:
             self._saving_in = None
-            self._file_names().release()
+            self._release_names()
 
     def _explain(self, error: MisconfigurationException, trainer: pl.Trainer) -> None:
         if isinstance(error, PhasewireError):
@@ -294,7 +304,12 @@ class FTSCheckpoint(ModelCheckpoint):
                 return False
             return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
 
+        self._claims_names = True
         return not self._file_names().is_free(filepath, trainer, must_stay)
+
+    def _release_names(self) -> None:
+        self._claims_names = False
+        self._file_names().release()
 
     def _file_names(self) -> FileNames:
         if self._names is None:
@@ -306,10 +321,10 @@ class FTSCheckpoint(ModelCheckpoint):
         """Add the phases of the newest and the best checkpoint to Lightning's state."""
         if self._phases is not None:
             self.current_ckpt_depth = self._phases.curr_depth
-        saving_in = self._saving_in
         if self._best_now() != self._best_seen:
             self._best_seen = self._best_now()
             self.best_ckpt_depth = self.current_ckpt_depth
+        saving_in = self._saving_in
         return {
             **super().state_dict(),
             "current_ckpt_depth": self.current_ckpt_depth,

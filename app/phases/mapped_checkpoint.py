@@ -6,13 +6,15 @@ import copy
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import Strategy
+
+from phasewire.app.nested_tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -75,7 +77,7 @@ def loading_into_memory(
         load: Loads their states from a checkpoint.
         checkpoint: What :func:`read_mapped` gave, or any other.
     """
-    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in _tensors(checkpoint.get(_OPTIMIZERS)))
+    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors_in(checkpoint.get(_OPTIMIZERS)))
     before = [dict(optimizer.state) for optimizer in optimizers]
     load(checkpoint)
     owner = _Owner(storages)
@@ -90,17 +92,6 @@ def _weights(state: object) -> object:
         for name in [name for name in state if str(name).endswith(_EXTRA_STATE)]:
             state[name] = _in_memory(state[name], {})
     return state
-
-
-def _tensors(value: object) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
 
 
 def _in_memory(value: object, memo: dict[int, Any]) -> object:

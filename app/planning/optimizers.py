@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from phasewire.adapters.errors import ConfigError
+from phasewire.app.nested_tensors import tensors_in
 from phasewire.app.phases.param_groups import phase_groups, restart_with_groups
 from phasewire.app.phases.reinit import construct_optimizer
 from phasewire.app.schedule.model import ClassInit, OptimizerReinit
@@ -144,7 +145,7 @@ class PlannedOptimizer:
         finally:
             kept = optimizer.state
             optimizer.param_groups, optimizer.state = before
-        return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(kept.get(probe, {})))
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(kept.get(probe, {})))
 
 
 def configured_optimizer(
@@ -298,14 +299,3 @@ def _first_optimizer(configured: object) -> Optimizer | None:
     if isinstance(configured, Sequence) and configured:
         return _first_optimizer(configured[0])
     return None
-
-
-def _tensors(value: object) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import RandomDataset
 
-from phasewire.app import FinetuningScheduler
+from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from phasewire.app.phases.mapped_checkpoint import loading_into_memory, read_mapped
 from phasewire.app.phases.module_parameters import HeldParameters
 from phasewire.app.phases.param_groups import add_phase_groups
@@ -46,6 +48,15 @@ class Chain(LightningModule):
         return torch.optim.SGD((p for p in self.parameters() if p.requires_grad), lr=0.1, momentum=0.9)
 
 
+class LoggingChain(Chain):
+    """Logs what a checkpoint and early stopping monitor."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+
 class Counting(FinetuningScheduler):
     """Notes how often the module is listed when an epoch, and with it a phase, begins."""
 
@@ -77,6 +88,46 @@ def test_a_further_phase_lists_the_module_no_more(tmp_path):
     assert scheduler.curr_depth == PHASES - 1
     assert len(trainer.optimizers[0].param_groups) == PHASES
     assert set(scheduler.listed) == {0}
+
+
+class Profiled(Callback):
+    """Notes the functions of the package that are called in the steps between the second and the sixth."""
+
+    def __init__(self):
+        self.calls = Counter()
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 2:
+            sys.setprofile(self.note)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx == 5:
+            sys.setprofile(None)
+
+    def note(self, frame, event, argument):
+        if event == "call" and frame.f_globals["__name__"].startswith("phasewire."):
+            self.calls[frame.f_code.co_name] += 1
+
+
+def test_a_step_calls_two_hooks_of_ours_and_nothing_else(tmp_path):
+    # Profiled is called first: it sees the hooks at the start of four steps, and at the end of three.
+    profiled = Profiled()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[
+            profiled,
+            FinetuningScheduler({0: {"params": [r"layers\.0\."]}}),
+            FTSEarlyStopping("loss"),
+            FTSCheckpoint(tmp_path, monitor="loss"),
+        ],
+    )
+    trainer.fit(LoggingChain(), torch.utils.data.DataLoader(RandomDataset(2, 8)))
+    assert profiled.calls == {"on_train_batch_start": 4, "on_train_batch_end": 3}
 
 
 @pytest.mark.parametrize("optimizer_class", [torch.optim.SGD, torch.optim.AdamW])
