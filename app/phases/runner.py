@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -22,13 +21,13 @@ from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
 from phasewire.app.phases.rollback import ThawedState, is_defined_elsewhere, runs_code_of_others
+from phasewire.app.phases.run_standing import RunStanding
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState, installed_versions
 from phasewire.app.phases.strategy_support import support_for
 from phasewire.app.phases.thaw import layers_to_thaw, layers_with_running_stats, resume_running_stats
 from phasewire.app.watching.criterion_words import ended_by_words
-from phasewire.app.watching.standing import MOST_GROUPS, Group, PhaseBegun, Restored, Standing, Thawed
-from phasewire.app.watching.words import what_ends
+from phasewire.app.watching.standing import PhaseBegun, Restored, Standing
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -88,8 +87,6 @@ class PhaseRunner:
         self._companions = companions
         self._criteria = criteria
         self._watch = watch
-        self._thawed = Thawed(module)
-        self._group_phases: list[int | None] = []
         self._saved_state = saved_state
         self._ended_by: list[str] = []
         self._support = support_for(trainer.strategy)
@@ -106,6 +103,7 @@ class PhaseRunner:
             adapter=adapter,
             apply_lambdas=settings.apply_lambdas_new_pgs,
         )
+        self._standing = RunStanding(trainer, module, self._optimization, criteria)
 
     # -- what it knows -------------------------------------------------------------------------------------------
 
@@ -157,23 +155,7 @@ class PhaseRunner:
 
     def standing(self) -> Standing:
         """Tell where the run stands, for people."""
-        optimizers = self._trainer.optimizers
-        groups = optimizers[0].param_groups if optimizers else []
-        first = max(0, len(groups) - MOST_GROUPS)
-        phases = chain(self._group_phases[first:], repeat(None))
-        rates = [group["lr"] for group in groups]
-        return Standing(
-            depth=self.depth,
-            final_depth=self.final_depth,
-            trained=self._thawed.trained,
-            total=self._thawed.total,
-            groups=tuple(
-                Group(number, float(rates[number]), phase)
-                for number, phase in zip(range(first, len(groups)), phases, strict=False)
-            ),
-            rate_range=(float(min(rates)), float(max(rates))) if rates else None,
-            ends=what_ends(self._criteria.built, self._progress()),
-        )
+        return self._standing.now(self._progress())
 
     def begun(self) -> PhaseBegun:
         """Tell in which phase the fit begins, for people.
@@ -181,17 +163,15 @@ class PhaseRunner:
         Returns:
             The phase.
         """
-        groups = self._optimization.recorded_groups()
-        self._group_phases = [self._thawed.phase_of(group[0]) if group else None for group in groups]
+        self._standing.note_all_groups()
         return self._begun(self._module_names(self.depth), None)
 
     def _begun(self, names: list[str], restored: Restored | None) -> PhaseBegun:
-        return PhaseBegun(
-            standing=self.standing(),
-            epoch=self._trainer.current_epoch,
-            names=tuple(self._logical(names)),
-            parameters=self._thawed.add(self.depth, self._optimization.recorded(names)),
-            ended_by=tuple(self._ended_by),
+        return self._standing.begun(
+            self._progress(),
+            names=names,
+            shown_names=self._logical(names),
+            ended_by=self._ended_by,
             restored=restored,
         )
 
@@ -219,7 +199,7 @@ class PhaseRunner:
         """Thaw the parameters the first phase trains."""
         names = self._module_names(0)
         self._thaw(names, init_thaw=True)
-        self._thawed.add(0, self._optimization.recorded(names))
+        self._standing.note_thawed(0, names)
 
     def extend_max_epochs(self) -> None:
         """Let the last phase run to the highest epoch of the schedule, when it has one of its own.
@@ -372,17 +352,14 @@ class PhaseRunner:
         """Restore the best checkpoint if that is wanted, then thaw and optimize the phase at :attr:`depth`."""
         self._support.before_thaw()
         restored = self._restore_best()
-        groups_before = len(self._group_phases)
         thawed = self._module_names(self.depth)
         self._thaw(thawed)
-        self._thawed.add(self.depth, self._optimization.recorded(thawed))
+        self._standing.note_thawed(self.depth, thawed)
         self._optimization.begin_phase(self.depth)
         self._support.after_thaw()
         forget_compiled_code(self._module)
         self.tell_thawed()
-        # Without listing the module: a further phase costs no more than the first.
-        added = len(self._optimization.optimizer.param_groups) - groups_before
-        self._group_phases += [self.depth] * added
+        self._standing.note_new_groups(self.depth)
         self._watch.phase_began(self._begun(thawed, restored))
 
     def tell_thawed(self) -> None:
@@ -402,7 +379,7 @@ class PhaseRunner:
         # All at once: one pass over the module, however many phases there are.
         self._thaw([name for of_phase in names.values() for name in of_phase])
         for phase, of_phase in names.items():
-            self._thawed.add(phase, self._optimization.recorded(of_phase))
+            self._standing.note_thawed(phase, of_phase)
 
     def _progress(self) -> PhaseProgress:
         return PhaseProgress(
