@@ -68,7 +68,10 @@ class OwnClasses:
         if self._nested:
             # What a class is nested in is needed only to find it: unless it was stored itself, it cannot be called.
             outer: dict[str, Any] = {path: self._found.get(path, _Outer(path)) for path, _ in self._nested}
-            steps = {(id(outer[path]), name): found for (path, name), found in self._nested.items()}
+            steps = {
+                (id(outer[path]), name): outer.get(f"{path}.{name}", found)
+                for (path, name), found in self._nested.items()
+            }
             readable += [(found, path) for path, found in outer.items() if path not in self._found]
             readable.append((_NestedOnly(steps), _GETATTR))
         return torch.serialization.safe_globals(readable)
@@ -164,7 +167,9 @@ def _is_nested(value: object) -> TypeGuard[type | FunctionType]:
 
 
 def _may_be_read(found: object) -> bool:
+    if isinstance(found, type) and issubclass(found, type):
+        return False  # whoever may build what a metaclass makes can change every class that it has made
     module = str(getattr(found, "__module__", ""))
     if module == "builtins":
-        return isinstance(found, type) and found is not type
+        return isinstance(found, type)
     return callable(found) and module.partition(".")[0] not in _NEVER

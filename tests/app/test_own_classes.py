@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import pickle
+import zipfile
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -35,8 +36,15 @@ class Outer(nn.Linear):
         return value
 
 
+class Speed(Enum):
+    """A choice of a user."""
+
+    FAST = "fast"
+
+
 OBJECTS = {
     "nested": {"config": Outer.Config(0.25), "modes": [Outer.Config.Mode.FAST]},
+    "nested two deep": Outer.Config.Mode.FAST,
     "nested class": [Outer.Config, Outer.Config.Mode],
     "nested function": partial(Outer.scale, 1),
     "nested beside its outer class": [Outer(1, 1), Outer.Config(), Outer],
@@ -64,6 +72,32 @@ def test_an_object_is_read_back_by_the_run_that_has_stored_it(name) -> None:
     classes = OwnClasses()
     classes.note(content)
     assert repr(read(content, classes)["kept"]) == repr(OBJECTS[name])
+
+
+@pytest.mark.parametrize("kept", [Speed.FAST, Outer.Config.Mode.FAST, Path])
+def test_no_file_changes_a_class_that_may_be_read(kept) -> None:
+    classes = OwnClasses()
+    classes.note({"kept": kept})
+    kind = kept if isinstance(kept, type) else type(kept)
+    torch.save({}, file := io.BytesIO())
+    # BUILD sets attributes of what is on the stack: of the class itself.
+    owner, _, name = kind.__qualname__.rpartition(".")
+    named = f"c{kind.__module__}\n{kind.__qualname__}\n" if not owner else f"c{kind.__module__}\n{owner}\n"
+    step = f"cbuiltins\ngetattr\n({named}X{chr(len(name))}\0\0\0{name}tR" if owner else named
+    harm = b"\x80\x02" + step.encode() + b"(N}X\x05\x00\x00\x00labelX\x05\x00\x00\x00ownedstb."
+    with pytest.raises(pickle.UnpicklingError), classes.allowed():
+        torch.load(with_pickle(file, harm), weights_only=True)
+    assert not hasattr(kind, "label")
+
+
+def with_pickle(file: io.BytesIO, content: bytes) -> io.BytesIO:
+    """A checkpoint with another pickle in it."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(changed, "w") as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, content if entry.filename.endswith("data.pkl") else source.read(entry))
+    changed.seek(0)
+    return changed
 
 
 def test_plain_checkpoints_need_no_classes() -> None:
