@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL = $(VENV)/bin/python -m pip install --constraint constraints.txt
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed-demo ## run the main job: transfer learning on handwritten digits, three ways
 	$(VENV)/bin/phasewire demo $(DEMO_ARGS)
@@ -45,7 +45,9 @@ fuzz: $(VENV)/installed-test ## fuzz the readers of YAML, references, patterns a
 audit: ## look the tested versions up in the advisories, where the index serves them
 	"$(PYTHON)" -m venv .cache/audit
 	.cache/audit/bin/python -m pip install --quiet pip-audit
-	.cache/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	.cache/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip | tee .cache/audit/found
+	@if grep -q 'could not be audited' .cache/audit/found; then \
+	    echo 'Some or all versions were not found in any advisory source: nothing is known of those.' >&2; exit 1; fi
 
 OLDEST := .cache/oldest
 # What touches every dependency, and trains no longer than a minute.
@@ -53,6 +55,7 @@ OLDEST_TESTS ?= tests/adapters/test_name_patterns.py tests/app/test_config_file.
     tests/app/test_cli.py tests/app/test_convert.py tests/app/phases/test_resume.py tests/containers tests/security
 test-oldest: ## run a part of the tests with the oldest versions that pyproject.toml allows; torch stays
 	"$(PYTHON)" -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet packaging
 	$(OLDEST)/bin/python tests/oldest_versions.py > $(OLDEST)/constraints.txt
 	grep '^torch==' constraints.txt >> $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'

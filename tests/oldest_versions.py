@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from packaging.version import Version
+
 _BOUND: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[^\]]*\])?\s*(>=|==)\s*(?P<version>[^,;\s]+)")
 _AS_INSTALLED: Final = frozenset({"torch"})
 #: What has to keep up with the other tools, and nothing that a user runs depends on.
@@ -22,10 +24,13 @@ def oldest(pyproject: Path) -> Iterator[str]:
     """Give one constraint for each dependency that has a lower bound."""
     project = tomllib.loads(pyproject.read_text())["project"]
     every = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
-    for requirement in dict.fromkeys(every):
-        bound = _BOUND.match(requirement)
-        if bound and bound["name"] not in _AS_INSTALLED | _TOOLS:
-            yield f"{bound['name']}=={bound['version']}"
+    oldest: dict[str, Version] = {}
+    for bound in filter(None, map(_BOUND.match, every)):
+        if bound["name"] not in _AS_INSTALLED | _TOOLS:
+            # Where two extras have bounds, the higher one holds.
+            oldest[bound["name"]] = max(Version(bound["version"]), oldest.get(bound["name"], Version("0")))
+    for name, version in oldest.items():
+        yield f"{name}=={version}"
 
 
 if __name__ == "__main__":

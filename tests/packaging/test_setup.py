@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -74,3 +75,12 @@ def test_a_python_that_is_too_old_is_refused_with_what_to_do(python: str, reposi
     assert "Phasewire needs Python 3.11 or newer" in finished.output
     assert "make PYTHON=/path/to/python3.11 run" in finished.output
     assert not (tmp_path / "environment").exists()
+
+
+def test_the_oldest_versions_are_one_for_each_name_that_every_bound_allows(repository: Path) -> None:
+    printed = run([sys.executable, "tests/oldest_versions.py"], cwd=repository, timeout=60).stdout.splitlines()
+    oldest = dict(line.split("==") for line in printed)
+    assert len(oldest) == len(printed)
+    for requirement in declared_requirements(repository):
+        if requirement.name in oldest:
+            assert requirement.specifier.contains(oldest[requirement.name]), requirement
