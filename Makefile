@@ -59,7 +59,7 @@ test-oldest: ## run a part of the tests with the oldest versions that pyproject.
 	$(OLDEST)/bin/python tests/oldest_versions.py > $(OLDEST)/constraints.txt
 	grep '^torch==' constraints.txt >> $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --editable '.[test]'
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 0 $(OLDEST_TESTS)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 0 -W ignore::DeprecationWarning $(OLDEST_TESTS)
 
 bench: $(VENV)/installed-test ## measure beside finetuning-scheduler, and write benchmarks/RESULTS.md
 	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/all.py

@@ -78,7 +78,7 @@ def test_a_python_that_is_too_old_is_refused_with_what_to_do(python: str, reposi
 
 
 def test_the_oldest_versions_are_one_for_each_name_that_every_bound_allows(repository: Path) -> None:
-    printed = run([sys.executable, "tests/oldest_versions.py"], cwd=repository, timeout=60).stdout.splitlines()
+    printed = run([sys.executable, "tests/oldest_versions.py"], cwd=repository, timeout=60).output.splitlines()
     oldest = dict(line.split("==") for line in printed)
     assert len(oldest) == len(printed)
     for requirement in declared_requirements(repository):
