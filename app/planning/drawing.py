@@ -12,6 +12,8 @@ from phasewire.app.atomic_save import draft_of
 from phasewire.app.drawing import require_matplotlib
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from phasewire.app.planning.values import Plan
 
 __all__ = ["PlanFiles"]
@@ -71,21 +73,20 @@ class PlanFiles:
 
 
 def _drawn(plan: Plan, schedule: str, kind: str) -> bytes:
+    from phasewire.app.planning.figure import DARK, LIGHT, plan_figure
+
     if kind != ".html":
-        return _picture(plan, schedule, kind)
+        return _saved(plan_figure(plan, schedule), kind)
     from phasewire.app.planning.page import plan_page
 
-    svg = _picture(plan, schedule, ".svg").decode()
+    light, dark = (_saved(plan_figure(plan, schedule, colours, titled=False), ".svg") for colours in (LIGHT, DARK))
     # Names in Python may hold half of a pair, which no encoding has.
-    return plan_page(plan, schedule, svg[svg.index("<svg") :]).encode(errors="replace")
+    return plan_page(plan, schedule, light=light, dark=dark).encode(errors="replace")
 
 
-def _picture(plan: Plan, schedule: str, kind: str) -> bytes:
+def _saved(figure: Figure, kind: str) -> bytes:
     import matplotlib as mpl
 
-    from phasewire.app.planning.figure import plan_figure
-
-    figure = plan_figure(plan, schedule)
     # One plan gives the same file each time.
     # Any: each format has metadata of its own.
     metadata: dict[str, Any] = {"Date": None} if kind == ".svg" else {}

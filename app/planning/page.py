@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING, Final
-
-from markupsafe import Markup
 
 from phasewire.app.drawing import page_environment
 from phasewire.app.planning.columns import phase_columns
@@ -18,13 +17,14 @@ __all__ = ["plan_page"]
 _MOST_ROWS: Final = 2000
 
 
-def plan_page(plan: Plan, schedule: str, svg: str) -> str:
+def plan_page(plan: Plan, schedule: str, *, light: bytes, dark: bytes) -> str:
     """Write a plan as HTML.
 
     Args:
         plan: The plan.
         schedule: What to call the schedule.
-        svg: Its picture, as an ``svg`` element.
+        light: Its picture, as an SVG file.
+        dark: The same, for those who read light text on a dark page.
 
     Returns:
         A whole page.
@@ -40,5 +40,11 @@ def plan_page(plan: Plan, schedule: str, svg: str) -> str:
         remarks=remarks(plan),
         columns=columns,
         rows=list(zip(*(column.cells for column in columns), strict=True)),
-        svg=Markup(svg),  # noqa: S704  # drawn by matplotlib, which escapes the text in it
+        # As pictures and not as elements, so that the two do not share ids, and nothing in them can be more than drawn.
+        light=_data_url(light),
+        dark=_data_url(dark),
     )
+
+
+def _data_url(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(svg).decode()}"

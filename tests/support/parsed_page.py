@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
-VOID = {"meta", "link", "br", "img"}
+VOID = {"meta", "link", "br", "img", "source"}
 
 
 class Page(HTMLParser):
