@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from phasewire.adapters.errors import ScheduleError
 from phasewire.app.schedule.patterns import PatternMatcher
@@ -56,6 +56,8 @@ def _with_those_along(
     phases: Sequence[tuple[str, ...]], thawed_along: Mapping[str, Sequence[str]]
 ) -> tuple[tuple[str, ...], ...]:
     """Add to each phase what is thawed along with its parameters, and is in no phase yet."""
+    if not thawed_along:
+        return tuple(phases)
     placed = {name for params in phases for name in params}
     completed = []
     for params in phases:
@@ -65,12 +67,11 @@ def _with_those_along(
     return tuple(completed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A pattern that took a parameter."""
+class _Claim(NamedTuple):
+    """A pattern that took a parameter. A tuple, because there is one for every name of a schedule."""
 
     depth: int
-    index: int
+    place: int
     pattern: str
 
 
@@ -109,7 +110,8 @@ class _Expander:
                     self._refused.append((name, claim))
             if match.aliases:
                 second_names.append((claim, list(match.aliases), not match.names))
-        self._prune(second_names, taken)
+        if second_names:
+            self._prune(second_names, taken)
         return tuple(taken)
 
     def _prune(self, second_names: list[tuple[_Claim, list[str], bool]], taken: Mapping[str, None]) -> None:
@@ -126,7 +128,7 @@ class _Expander:
             owner = self._claims.get(registered)
             phase = "in no phase" if owner is None else f"in phase {owner.depth}"
             names.append(f"{alias!r} (tied to {registered!r}, which is thawed {phase})")
-        place = self._places.phase(claim.depth, "params", claim.index)
+        place = self._places.phase(claim.depth, "params", claim.place)
         return f"{place}: second names of tied parameters are left out: {joined(names)}."
 
     def _refuse_second_claims(self) -> None:
@@ -138,7 +140,7 @@ class _Expander:
         others = f" The same holds for {more:,} more parameter{'s' if more > 1 else ''}." if more else ""
         raise ScheduleError(
             f"The parameter {name!r} stands in two phases: {claim.pattern!r} takes it here, and {first.pattern!r} in "
-            f"{self._places.phase(first.depth, 'params', first.index)}.{others}",
-            where=self._places.phase(claim.depth, "params", claim.index),
+            f"{self._places.phase(first.depth, 'params', first.place)}.{others}",
+            where=self._places.phase(claim.depth, "params", claim.place),
             remedy="Take it out of one of them; a pattern leaves names out with (?!...) at its start.",
         )
