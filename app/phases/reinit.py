@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError
 from phasewire.app.class_path import construct, import_attribute, resolve, with_classes
 from phasewire.app.phases.param_groups import set_rate
+from phasewire.app.schedule.reinit import named_in_arguments
 from phasewire.app.schedule.values import learning_rate
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ _DRIVEN = ("name", "interval", "frequency", "reduce_on_plateau", "monitor", "str
 def _constructed(init: ClassInit, first_argument: object, *, where: str) -> Any:  # noqa: ANN401  # as above
     try:
         named: Any = import_attribute(init.class_path, where=where)
-        arguments: Any = construct(resolve(with_classes(named, init.init_args)))
+        only = named_in_arguments()
+        arguments: Any = construct(resolve(with_classes(named, init.init_args, only=only), only=only))
         return named(first_argument, **arguments)
     except ConfigError as error:
         raise ScheduleError(error.problem, where=where, remedy=error.remedy) from error
