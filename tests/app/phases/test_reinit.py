@@ -418,8 +418,14 @@ class TestRefusals:
                 {"new_optimizer": optimizer("SGD", lr=-1.0)},
                 r"phase 1, new_optimizer: torch\.optim\.SGD could not .* -1",
             ),
-            ({"new_optimizer": optimizer("SGD", lr=float("nan"))}, "phase 1, new_optimizer: .*(?i:the learning rate) .* nan"),
-            ({"new_optimizer": optimizer("SGD", lr=True)}, "phase 1, new_optimizer: .*(?i:the learning rate) .* truth value"),
+            (
+                {"new_optimizer": optimizer("SGD", lr=float("nan"))},
+                "phase 1, new_optimizer: .*(?i:the learning rate) .* nan",
+            ),
+            (
+                {"new_optimizer": optimizer("SGD", lr=True)},
+                "phase 1, new_optimizer: .*(?i:the learning rate) .* truth value",
+            ),
             ({"new_optimizer": optimizer("SGD", lr=10**400)}, "phase 1, new_optimizer: .*(?i:the learning rate)"),
             (
                 {"new_lr_scheduler": scheduler("StepLR", step_size=0)},
