@@ -74,7 +74,7 @@ class Renaming(Naming):
             for own, stored in forward.items():
                 if not _is_name(own) or not _is_name(stored):
                     raise CheckpointError(
-                        f"Not every name in the renaming is a name: it has {reprlib.repr(own)}: {reprlib.repr(stored)}.",
+                        f"Not every name in the renaming is a name: {reprlib.repr(own)}: {reprlib.repr(stored)}.",
                         remedy="A name is a text, and no empty text: {'name in the module': 'name in the file'}.",
                     )
             backward: dict[str, str] = {}

@@ -106,8 +106,8 @@ def test_a_renaming_that_leads_back_leads_back_from_a_file_too(names, tmp_path):
     [
         ({"a": "c", "b": "c"}, "calls both 'a' and 'b' 'c'"),
         ({"a": 1}, "Not every name in the renaming is a name"),
-        ({"": "a"}, r"'': 'a' .*no empty text"),
-        ({"a": ""}, r"'a': '' .*no empty text"),
+        ({"": "a"}, r"'': 'a'\. A name .*no empty text"),
+        ({"a": ""}, r"'a': ''\. A name .*no empty text"),
         ({None: "a"}, "None: 'a'"),
         ({("a",): "b"}, "Not every name in the renaming is a name"),
         ({"a": ["b"]}, "Not every name in the renaming is a name"),
