@@ -6,6 +6,7 @@ there are.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -66,7 +67,7 @@ def stored_state(adapter: StrategyAdapter, state: dict[str, Any]) -> dict[str, A
     Raises:
         CheckpointError: The naming does not work for the module.
     """
-    naming = adapter.checkpoint_renamings().get(adapter.names_on_disk)
+    naming = _renamings_of(adapter).get(adapter.names_on_disk)
     if naming is None:
         return state
     return naming.layout(state, word=adapter.names_on_disk).stored_state(state)
@@ -91,7 +92,7 @@ def own_checkpoint(adapter: StrategyAdapter, checkpoint: dict[str, Any]) -> tupl
     state = checkpoint.get(_STATE)
     record = checkpoint.get(RECORD_KEY)
     in_file = recorded_namings(record)
-    namings = {**in_file, **adapter.checkpoint_renamings()}
+    namings = {**in_file, **_renamings_of(adapter)}
     if not isinstance(state, dict) or not (namings or isinstance(record, Mapping)):
         return checkpoint, None
     own = own_names(adapter)
@@ -182,7 +183,7 @@ def written_namings(adapter: StrategyAdapter) -> dict[str, Any]:
     Raises:
         CheckpointError: A naming does not work for the module.
     """
-    renamings = adapter.checkpoint_renamings()
+    renamings = _renamings_of(adapter)
     if not renamings:
         return {}
     own = own_names(adapter)
@@ -197,9 +198,10 @@ def check_names_on_disk(adapter: StrategyAdapter) -> None:
         adapter: The connected adapter.
 
     Raises:
-        AdapterError: It knows no such naming, or the strategy stores shards, which have the module's names.
+        AdapterError: It knows no such naming or gives what is none, or the strategy stores shards, which have the
+            module's names.
     """
-    word, renamings = adapter.names_on_disk, adapter.checkpoint_renamings()
+    word, renamings = adapter.names_on_disk, _renamings_of(adapter)
     if word not in {OWN_NAMES, adapter.checkpoint_names, *renamings}:
         choices = list(dict.fromkeys([OWN_NAMES, *renamings]))
         raise AdapterError(
@@ -289,6 +291,25 @@ def refuse_misfit(
         remedy="Nothing was loaded. Use a checkpoint of this very model, or set strict_loading=False on the module to "
         "pass over names.",
     ) from misfit.error
+
+
+def _renamings_of(adapter: StrategyAdapter) -> Mapping[str, Naming]:
+    given: object = adapter.checkpoint_renamings()
+    if isinstance(given, Mapping):
+        wrong = [
+            f"{reprlib.repr(word)}: {reprlib.repr(naming)}"
+            for word, naming in given.items()
+            if not isinstance(word, str) or not word or not isinstance(naming, Naming)
+        ]
+        if not wrong:
+            return given
+    else:
+        wrong = [reprlib.repr(given)]
+    raise AdapterError(
+        f"{type(adapter).__name__}.checkpoint_renamings gives {wrong[0]}, and a word for a naming with the naming is "
+        "expected.",
+        remedy="Return a dict as {'acme': Renaming({'layers': 'blocks'})}; without other names, an empty one.",
+    )
 
 
 def _tied_in(module: LightningModule) -> dict[str, str]:

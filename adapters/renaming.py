@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -70,8 +71,12 @@ class Renaming(Naming):
     def __init__(self, names: Mapping[str, str] | tuple[Callable[[str], str], Callable[[str], str]]) -> None:
         if isinstance(names, Mapping):
             forward = dict(names)
-            if not all(map(_is_name, (*forward, *forward.values()))):
-                raise CheckpointError(f"Not every name in {forward!r} is a text.", remedy=_REMEDY)
+            for own, stored in forward.items():
+                if not _is_name(own) or not _is_name(stored):
+                    raise CheckpointError(
+                        f"Not every name in the renaming is a name: {reprlib.repr(own)}: {reprlib.repr(stored)}.",
+                        remedy="A name is a text, and no empty text: {'name in the module': 'name in the file'}.",
+                    )
             backward: dict[str, str] = {}
             for own, stored in forward.items():
                 if stored in backward:
@@ -170,7 +175,7 @@ def _is_name(given: object) -> bool:
 def _require_pair(given: object) -> None:
     if not isinstance(given, tuple) or len(given) != len(("to", "from")) or not all(map(callable, given)):
         raise CheckpointError(
-            f"A renaming is a dict or a pair of functions, and this is {given!r}.",
+            f"A renaming is a dict or a pair of functions, and this is {reprlib.repr(given)}.",
             remedy="Give {'name in the module': 'name in the file'}, or (to_file, from_file).",
         )
 
@@ -191,13 +196,16 @@ def _called(function: Callable[[str], str], name: str, word: str) -> str:
     try:
         # A function of a plug-in may break the promise of its annotation.
         result: object = function(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CheckpointError(
             f"{_titled(word)} failed for {name!r} with {type(error).__name__}: {error}", remedy=_REMEDY
         ) from error
     if isinstance(result, str) and result:
-        return result
-    raise CheckpointError(f"{_titled(word)} makes {result!r} of {name!r}, which is no name.", remedy=_REMEDY)
+        # A subclass of str as a key would be an object in the checkpoint, which torch reads from no file.
+        return str.__str__(result)
+    raise CheckpointError(
+        f"{_titled(word)} makes {reprlib.repr(result)} of {name!r}, which is no name.", remedy=_REMEDY
+    )
 
 
 def _collision(first: str, second: str, stored: str, word: str) -> CheckpointError:

@@ -7,6 +7,7 @@ mapping again.
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -20,6 +21,7 @@ from phasewire.app.settings_problems import given as shown
 
 __all__ = [
     "BuildError",
+    "OnlyClasses",
     "check_arguments",
     "construct",
     "import_attribute",
@@ -35,6 +37,32 @@ _MOST_LISTED_ARGUMENTS: Final = 12
 
 class BuildError(ConfigError):
     """A class was found, took the arguments, and its constructor failed; the cause is chained."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyClasses:
+    """The classes that a file may name that is trusted with no others."""
+
+    bases: tuple[type, ...]
+    """What a class must be a subclass of."""
+    called: str
+    """What they are, for messages, as the first half of a sentence."""
+    remedy: str
+    """What to do about another one."""
+
+    def require(self, found: object, path: str, where: str | None) -> None:
+        """Refuse what is none of them.
+
+        Args:
+            found: What a path leads to.
+            path: The path, for the message.
+            where: Its place, for the message.
+
+        Raises:
+            ConfigError: It is none of these classes.
+        """
+        if not isinstance(found, type) or not issubclass(found, self.bases):
+            raise ConfigError(f"{self.called}, and {path!r} is {reprlib.repr(found)}.", where=where, remedy=self.remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +109,16 @@ def is_class_spec(value: object) -> bool:
     return isinstance(value, Mapping) and "class_path" in value
 
 
-def resolve(value: object, *, keys: Sequence[str | int] = (), locate: Locate = key_path) -> object:
+def resolve(
+    value: object, *, keys: Sequence[str | int] = (), locate: Locate = key_path, only: OnlyClasses | None = None
+) -> object:
     """Find the classes that a value names at any depth, and check their arguments. Nothing is built.
 
     Args:
         value: A value of a configuration; mappings with ``class_path`` in it become what :func:`construct` builds.
         keys: The keys that lead to the value, for messages.
         locate: Tells the place of a value, for messages.
+        only: What may be named; ``None`` for anything that can be called.
 
     Returns:
         The value, to give to :func:`construct`.
@@ -97,10 +128,10 @@ def resolve(value: object, *, keys: Sequence[str | int] = (), locate: Locate = k
     """
     if isinstance(value, Mapping):
         if "class_path" in value:
-            return _resolve_spec(value, keys, locate)
-        return {name: resolve(item, keys=(*keys, name), locate=locate) for name, item in value.items()}
+            return _resolve_spec(value, keys, locate, only)
+        return {name: resolve(item, keys=(*keys, name), locate=locate, only=only) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [resolve(item, keys=(*keys, index), locate=locate) for index, item in enumerate(value)]
+        return [resolve(item, keys=(*keys, index), locate=locate, only=only) for index, item in enumerate(value)]
     return value
 
 
@@ -204,6 +235,7 @@ def with_classes(
     *,
     keys: Sequence[str | int] = (),
     locate: Locate = key_path,
+    only: OnlyClasses | None = None,
 ) -> dict[str, object]:
     """Put the class in place of its path, where a signature takes a class and no text: YAML can name one only so.
 
@@ -212,6 +244,7 @@ def with_classes(
         given: The arguments by name.
         keys: The keys that lead to the arguments, for messages.
         locate: Tells the place of a value, for messages.
+        only: What may be named; ``None`` for any class.
 
     Returns:
         The arguments.
@@ -224,7 +257,7 @@ def with_classes(
     except (TypeError, ValueError):
         return dict(given)
     return {
-        name: _named_class(value, locate((*keys, name)) or None)
+        name: _named_class(value, locate((*keys, name)) or None, only)
         if isinstance(value, str) and name in parameters and _takes_class(parameters[name].annotation)
         else value
         for name, value in given.items()
@@ -236,8 +269,10 @@ def _takes_class(annotation: Any) -> bool:  # noqa: ANN401  # an annotation is w
     return str not in choices and any(type in (choice, get_origin(choice)) for choice in choices)
 
 
-def _named_class(path: str, where: str | None) -> object:
+def _named_class(path: str, where: str | None, only: OnlyClasses | None) -> object:
     found = import_attribute(path, where=where)
+    if only is not None:
+        only.require(found, path, where)
     if not isinstance(found, type):
         raise ConfigError(
             f"{path} is a {type(found).__name__}, and a class is expected.", where=where, remedy="Name a class."
@@ -253,7 +288,9 @@ def _signature(factory: Callable[..., object]) -> inspect.Signature:
 
 
 # Any: keys of YAML may be anything, and so may values.
-def _resolve_spec(spec: Mapping[Any, Any], keys: Sequence[str | int], locate: Locate) -> _Resolved:
+def _resolve_spec(
+    spec: Mapping[Any, Any], keys: Sequence[str | int], locate: Locate, only: OnlyClasses | None
+) -> _Resolved:
     for key in spec:
         if key not in _SPEC_KEYS:
             raise ConfigError(
@@ -271,15 +308,19 @@ def _resolve_spec(spec: Mapping[Any, Any], keys: Sequence[str | int], locate: Lo
         )
     at_class, at_arguments = (*keys, "class_path"), (*keys, "init_args")
     factory = import_attribute(class_path, where=locate(at_class) or None)
+    if only is not None:
+        only.require(factory, class_path, locate(at_class) or None)
     if not callable(factory):
         raise ConfigError(
             f"{class_path} is a {type(factory).__name__}, which cannot be called to build something.",
             where=locate(at_class) or None,
             remedy="Name a class.",
         )
-    arguments = with_classes(factory, arguments, keys=at_arguments, locate=locate)
+    arguments = with_classes(factory, arguments, keys=at_arguments, locate=locate, only=only)
     check_arguments(factory, class_path, arguments, keys=at_arguments, locate=locate)
-    inner = {name: resolve(item, keys=(*at_arguments, name), locate=locate) for name, item in arguments.items()}
+    inner = {
+        name: resolve(item, keys=(*at_arguments, name), locate=locate, only=only) for name, item in arguments.items()
+    }
     return _Resolved(class_path, factory, inner, locate(keys))
 
 

@@ -3,6 +3,9 @@
 ``torch.load(weights_only=True)`` reads tensors and plain values. Modules also keep objects in checkpoints, such as a
 ``Path`` or a loss among the hyperparameters. A run goes back to files that it has written, but anybody who may write to
 its folder may have replaced them since: so of other classes it reads those only that it has stored itself.
+
+A file that may name a function may call it with what it likes. So no function becomes readable, but two of numpy's that
+build arrays and numbers; and of the standard library, where classes too run commands and open files, a short list.
 """
 
 from __future__ import annotations
@@ -10,13 +13,21 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-from collections import OrderedDict
+import sys
+from argparse import Namespace
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from pkgutil import resolve_name
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any, Final, TypeGuard, cast
+from uuid import UUID
 
 import torch
 
@@ -27,10 +38,17 @@ _PLAIN: Final = frozenset({bool, int, float, str, bytes, type(None), torch.dtype
 _PROTOCOL: Final = 2
 #: By which that protocol names what is nested in a class.
 _GETATTR: Final = "builtins.getattr"
-#: What is in these could be made to run anything, or to find what can.
-_NEVER: Final = frozenset(
-    {"_operator", "_posixsubprocess", "code", "importlib", "nt", "operator", "os", "pickle", "posix", "pty", "runpy"}
-    | {"shutil", "subprocess", "sys", "types", "webbrowser"}
+#: Of builtins and the standard library these are read: they hold values, and do nothing when they are made. A partial
+#: calls what it holds only when the program calls it, and holds nothing but what may be read.
+_HARMLESS: Final[frozenset[object]] = frozenset(
+    {bool, bytearray, bytes, complex, dict, float, frozenset, int, list, object, range, set, slice, str, tuple}
+    | {Counter, OrderedDict, defaultdict, date, datetime, time, timedelta, timezone, Decimal, Fraction, UUID}
+    | {Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath, Namespace, SimpleNamespace, partial}
+    | {Any}  # as OmegaConf notes it for a value of any type
+)
+#: By which numpy's arrays and numbers are made, in its versions 1 and 2.
+_NUMPY_MAKERS: Final = frozenset(
+    f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")
 )
 
 
@@ -50,7 +68,7 @@ class OwnClasses:
         """
         objects = list(_objects_in(checkpoint, set()))
         if objects:
-            found = [(path, each) for path, each in _named_in(objects) if _may_be_read(each)]
+            found = [(path, each) for path, each in _named_in(objects) if _may_be_read(path, each)]
             self._found.update(found)
             for _, each in found:
                 if _is_nested(each):
@@ -166,10 +184,10 @@ def _is_nested(value: object) -> TypeGuard[type | FunctionType]:
         return False  # made in a function, or given another name
 
 
-def _may_be_read(found: object) -> bool:
-    if isinstance(found, type) and issubclass(found, type):
+def _may_be_read(path: str, found: object) -> bool:
+    if not isinstance(found, type):
+        return path in _NUMPY_MAKERS
+    if issubclass(found, type):
         return False  # whoever may build what a metaclass makes can change every class that it has made
-    module = str(getattr(found, "__module__", ""))
-    if module == "builtins":
-        return isinstance(found, type)
-    return callable(found) and module.partition(".")[0] not in _NEVER
+    module = found.__module__.partition(".")[0]
+    return found in _HARMLESS or module not in sys.stdlib_module_names

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from phasewire.adapters.errors import AdapterError, PhasewireError
 from phasewire.adapters.lightning_seams import unwrapped_name
 from phasewire.adapters.name_rules import NameRules
+from phasewire.app.phases.adapter_calls import require_names
 from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.validate import ResolvedPhase, ResolvedSchedule, shared_parameter_names
@@ -75,6 +77,20 @@ class NeedsFitError(AdapterError):
     """An adapter asked for something that only a running fit has."""
 
 
+@contextmanager
+def _asking_for_names(adapter: StrategyAdapter) -> Iterator[None]:
+    try:
+        yield
+    except PhasewireError:
+        raise
+    except Exception as error:
+        raise AdapterError(
+            f"{type(adapter).__name__} failed with {type(error).__name__} when it was asked for names: {error}",
+            where="custom_strategy_adapters",
+            remedy="Correct it, or leave the adapter out of the configuration to plan with the module's own names.",
+        ) from error
+
+
 class PlannedFit:
     """Is the ``fts_handle`` of an adapter, as far as names and schedules go.
 
@@ -122,20 +138,12 @@ class PlannedFit:
             AdapterError: The adapter fails.
         """
         adapter = self.strategy_adapter
-        try:
+        with _asking_for_names(adapter):
             adapter.connect(cast("SchedulerHandle", self))
             adapter.on_before_init_fts()
             self._given = schedule or (generate or default_schedule)(adapter)
             self.ft_schedule = self._given.to_dict()
             adapter.validate_ft_sched()
-        except PhasewireError:
-            raise
-        except Exception as error:
-            raise AdapterError(
-                f"{type(adapter).__name__} failed with {type(error).__name__} when it was asked for names: {error}",
-                where="custom_strategy_adapters",
-                remedy="Correct it, or leave the adapter out of the configuration to plan with the module's own names.",
-            ) from error
         if self._resolved is None or self._resolved.to_dict() != self.ft_schedule:
             return ResolvedSchedule.from_dict(self.ft_schedule, base_max_lr=self._base_max_lr)
         return self._resolved
@@ -168,9 +176,15 @@ class PlannedFit:
             names: Names as the resolved schedule has them.
 
         Returns:
-            Names of ``model.named_parameters()``.
+            Names of ``model.named_parameters()``, each once.
+
+        Raises:
+            AdapterError: The adapter fails, or gives no names.
         """
-        return self.strategy_adapter.fts_optim_inspect(list(names))
+        adapter = self.strategy_adapter
+        with _asking_for_names(adapter):
+            given = adapter.fts_optim_inspect(list(names))
+        return list(dict.fromkeys(require_names(adapter, "fts_optim_inspect", given, where="custom_strategy_adapters")))
 
     def shown_names(self, names: Sequence[str]) -> list[str]:
         """Translate names of the model to those that a schedule has.
@@ -180,8 +194,14 @@ class PlannedFit:
 
         Returns:
             As many names; the given ones where the adapter gives another number of them.
+
+        Raises:
+            AdapterError: The adapter fails, or gives no names.
         """
-        shown = self.strategy_adapter.logical_param_translation(list(names))
+        adapter = self.strategy_adapter
+        with _asking_for_names(adapter):
+            given = adapter.logical_param_translation(list(names))
+        shown = require_names(adapter, "logical_param_translation", given, where="custom_strategy_adapters")
         return shown if len(shown) == len(names) else list(names)
 
     # -- what an adapter asks of its handle ----------------------------------------------------------------------

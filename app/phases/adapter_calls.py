@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from phasewire.adapters.errors import PhasewireError
+from phasewire.adapters.errors import AdapterError, PhasewireError
 
 if TYPE_CHECKING:
     from phasewire.adapters.base import StrategyAdapter
 
-__all__ = ["calling"]
+__all__ = ["calling", "require_names"]
 
 
 @contextmanager
@@ -33,3 +34,35 @@ def calling(adapter: StrategyAdapter, hook: str) -> Iterator[None]:
             "the adapter, or name another one in custom_strategy_adapters."
         )
         raise
+
+
+def require_names(adapter: StrategyAdapter, hook: str, given: object, *, where: str) -> list[str]:
+    """Make sure that a hook gave names.
+
+    Args:
+        adapter: The adapter.
+        hook: The name of its hook.
+        given: What the hook gave.
+        where: The place that the names are for, for the message.
+
+    Returns:
+        The same list.
+
+    Raises:
+        AdapterError: It is no list of texts.
+    """
+    called = f"{type(adapter).__name__}.{hook}"
+    if not isinstance(given, list):
+        raise AdapterError(
+            f"{called} returned {type(given).__name__}, not a list.",
+            where=where,
+            remedy="The hook must return a list of names.",
+        )
+    for name in given:
+        if not isinstance(name, str):
+            raise AdapterError(
+                f"{called} gave {reprlib.repr(name)}, which is no name.",
+                where=where,
+                remedy="The hook must return a list of names.",
+            )
+    return given

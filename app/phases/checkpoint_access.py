@@ -49,7 +49,7 @@ def readable(path: str) -> Iterator[None]:
                 f"The checkpoint holds more than tensors and plain values: {refused}",
                 where=path,
                 remedy="None of it was loaded, because reading such objects may run code. If you trust the file, give "
-                "weights_only=False to the Trainer beside ckpt_path, name their classes by "
+                "weights_only=False to the Trainer beside ckpt_path, name their classes and functions by "
                 "torch.serialization.add_safe_globals([...]), or set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1.",
             ) from error
         # torch's own text on bytes that are no pickle ends in the advice to load them with weights_only=False.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING
 
-from torch.optim import LBFGS
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
     CosineAnnealingLR,
@@ -23,11 +24,11 @@ from phasewire.app.lightning_seams import overlaps_with_reduction, stands_for_no
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
-    from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = [
     "SUPPORTED_LR_SCHEDULERS",
+    "malformation_of",
     "refuse_overlap",
     "require_usable_lr_scheduler",
     "require_usable_optimizer",
@@ -61,8 +62,8 @@ def require_usable_optimizer(
         allow_untested: Let lr schedulers pass that are not known to work.
 
     Raises:
-        ConfigError: There is not exactly one optimizer, or it cannot hold several groups, or an lr scheduler keeps a
-            state for each group that cannot be kept in line.
+        ConfigError: There is not exactly one optimizer, or it cannot hold several groups with rates, or an lr scheduler
+            keeps a state for each group that cannot be kept in line.
     """
     where = f"{type(module).__name__}.configure_optimizers"
     optimizers = trainer.optimizers
@@ -81,6 +82,13 @@ def require_usable_optimizer(
             remedy="Use another optimizer, or a schedule of one phase.",
         )
     refuse_overlap(optimizers[0], where)
+    malformed = malformation_of(optimizers[0]) if adds_groups else None
+    if malformed is not None:
+        raise ConfigError(
+            f"{malformed} A phase adds a parameter group with a learning rate of its own.",
+            where=where,
+            remedy="Return an optimizer that has them, or use a schedule of one phase.",
+        )
     if adds_groups and not all("lr" in group for group in optimizers[0].param_groups):
         raise ConfigError(
             f"{type(optimizers[0]).__name__} keeps no learning rate ('lr') in its parameter groups, and a schedule "
@@ -90,6 +98,33 @@ def require_usable_optimizer(
         )
     for config in trainer.lr_scheduler_configs:
         require_usable_lr_scheduler(config.scheduler, where, adds_groups=adds_groups, allow_untested=allow_untested)
+
+
+def malformation_of(optimizer: object) -> str | None:
+    """Tell what an optimizer lacks that every optimizer of torch has: groups of parameters, and numbers as rates.
+
+    Args:
+        optimizer: What a constructor or ``configure_optimizers`` gave.
+
+    Returns:
+        What is wrong, as a sentence; ``None`` if nothing is.
+    """
+    name, groups = type(optimizer).__name__, getattr(optimizer, "param_groups", None)
+    if not isinstance(optimizer, Optimizer):
+        return f"{name} is no optimizer of torch."
+    if not isinstance(getattr(optimizer, "defaults", None), dict):
+        return f"{name} has no options for new parameter groups: its defaults are no dict."
+    is_sound = isinstance(groups, list) and all(
+        isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups
+    )
+    if not is_sound or not groups:
+        return f"{name} has no parameter groups: its param_groups are no list of dicts with 'params'."
+    for group in groups:
+        try:
+            float(group.get("lr", 0.0))
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            return f"{name} has {reprlib.repr(group['lr'])} as the learning rate of a parameter group, and no number."
+    return None
 
 
 def refuse_overlap(optimizer: Optimizer, where: str) -> None:

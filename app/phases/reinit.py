@@ -11,7 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from phasewire.adapters.errors import ConfigError, PhasewireError, ScheduleError
 from phasewire.app.class_path import construct, import_attribute, resolve, with_classes
+from phasewire.app.phases.optimizer_checks import malformation_of
 from phasewire.app.phases.param_groups import set_rate
+from phasewire.app.schedule.reinit import named_in_arguments
 from phasewire.app.schedule.values import learning_rate
 
 if TYPE_CHECKING:
@@ -37,10 +39,17 @@ def construct_optimizer(reinit: OptimizerReinit, groups: Groups, *, where: str) 
         The optimizer. The rate of each group stands in it as ``initial_lr``, too.
 
     Raises:
-        ScheduleError: The constructor refused its arguments, or the optimizer has no learning rates, or one that is
-            not a finite number of 0 or more.
+        ScheduleError: The constructor refused its arguments, or what it made has no parameter groups or no learning
+            rates, or one that is not a finite number of 0 or more.
     """
     optimizer: Optimizer = _constructed(reinit.optimizer_init, list(groups), where=where)
+    malformed = malformation_of(optimizer)
+    if malformed is not None:
+        raise ScheduleError(
+            f"What {reinit.optimizer_init.class_path} makes cannot be used: {malformed}",
+            where=where,
+            remedy="Use another optimizer, or correct its init_args.",
+        )
     for group in optimizer.param_groups:
         if "lr" not in group:
             raise ScheduleError(
@@ -130,13 +139,14 @@ _DRIVEN = ("name", "interval", "frequency", "reduce_on_plateau", "monitor", "str
 def _constructed(init: ClassInit, first_argument: object, *, where: str) -> Any:  # noqa: ANN401  # as above
     try:
         named: Any = import_attribute(init.class_path, where=where)
-        arguments: Any = construct(resolve(with_classes(named, init.init_args)))
+        only = named_in_arguments()
+        arguments: Any = construct(resolve(with_classes(named, init.init_args, only=only), only=only))
         return named(first_argument, **arguments)
     except ConfigError as error:
         raise ScheduleError(error.problem, where=where, remedy=error.remedy) from error
     except PhasewireError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ScheduleError(
             f"{init.class_path} could not be constructed: {type(error).__name__}: {error}",
             where=where,

@@ -14,7 +14,7 @@ from phasewire.adapters.errors import AdapterError, did_you_mean
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
-from phasewire.app.phases.adapter_calls import calling
+from phasewire.app.phases.adapter_calls import calling, require_names
 from phasewire.app.phases.criteria import EpochCriterion
 from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
@@ -465,13 +465,9 @@ class PhaseRunner:
 
     def _module_names(self, depth: int) -> list[str]:
         with calling(self._adapter, "fts_optim_transform"):
-            names: object = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
-        if not isinstance(names, list):
-            raise AdapterError(
-                f"{type(self._adapter).__name__}.fts_optim_transform returned {type(names).__name__}, not a list.",
-                where=f"phase {depth}",
-                remedy="The hook must return a list of names.",
-            )
+            given = self._adapter.fts_optim_transform(list(self.schedule.phases[depth].params))
+        # Two names of a schedule may stand for one parameter.
+        names = list(dict.fromkeys(require_names(self._adapter, "fts_optim_transform", given, where=f"phase {depth}")))
         known = self._parameters.named(names)
         unknown = [name for name in names if name not in known]
         if unknown:

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from phasewire.adapters.errors import ConfigError
 from phasewire.app.nested_tensors import tensors_in
+from phasewire.app.phases.optimizer_checks import malformation_of
 from phasewire.app.phases.param_groups import phase_groups, restart_with_groups
 from phasewire.app.phases.reinit import construct_optimizer
 from phasewire.app.schedule.model import ClassInit, OptimizerReinit
@@ -44,6 +45,9 @@ ASSUMED_OPTIMIZER: Final = "torch.optim.AdamW"
 
 #: Options that choose an implementation for a device; the state is the same without them.
 _IMPLEMENTATIONS: Final = ("capturable", "foreach", "fused")
+
+#: Lightning takes an optimizer, a dict of one, a list of those, and a pair of lists.
+_MOST_NESTED: Final = 3
 
 
 class ConfigureError(ConfigError):
@@ -123,7 +127,8 @@ class PlannedOptimizer:
         if self.problem is None and kind not in self._measured:
             try:
                 self._measured[kind] = self._measure(kind)
-            except Exception as error:  # noqa: BLE001  # any optimizer may be named; what it raises is shown to the user
+            # Any optimizer may be named; what it raises is shown to the user.
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 self.problem = f"{self.name} cannot be measured: {type(error).__name__}: {error}"
         return None if self.problem is not None else self._measured[kind]
 
@@ -172,7 +177,7 @@ def configured_optimizer(
         The optimizer, ``None`` where the model configures none; and the group of each parameter it holds.
 
     Raises:
-        ConfigureError: ``configure_optimizers`` fails.
+        ConfigureError: ``configure_optimizers`` fails, or gives an optimizer that has no groups and rates.
         ScheduleError: The optimizer that is wanted cannot be built.
     """
     with _stand_ins(model, frozenset(phase_zero), trained_type) as named:
@@ -186,9 +191,16 @@ def configured_optimizer(
             optimizer = construct_optimizer(reinit, groups, where="the optimizer of phase 0")
         if optimizer is None:
             return None, {}
+        malformed = malformation_of(optimizer)
+        if malformed is not None:
+            raise _unusable(model, malformed)
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if enforce_phase_zero and held != {id(named[name]) for name in phase_zero}:
-            restart_with_groups(optimizer, [], named, phase_zero, no_decay=no_decay)
+            try:
+                restart_with_groups(optimizer, [], named, phase_zero, no_decay=no_decay)
+            except Exception as error:
+                problem = f"{type(optimizer).__name__} takes no parameter group: {type(error).__name__}: {error}"
+                raise _unusable(model, problem) from error
         planned = PlannedOptimizer(optimizer)
         return planned, {name: planned.group_of(parameter) for name, parameter in named.items()}
 
@@ -274,7 +286,7 @@ def _configured(model: LightningModule) -> Any:  # noqa: ANN401  # as the commen
     model.trainer = attached or cast("Trainer", _NoTrainer())
     try:
         return model.configure_optimizers()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigureError(
             f"{type(model).__name__}.configure_optimizers fails outside a fit: {type(error).__name__}: {error}",
             where=type(model).__name__,
@@ -291,11 +303,19 @@ def _trainer_of(model: LightningModule) -> Trainer | None:
         return None  # Lightning says so of a module that is attached to none
 
 
-def _first_optimizer(configured: object) -> Optimizer | None:
+def _unusable(model: nn.Module, problem: str) -> ConfigureError:
+    return ConfigureError(
+        f"The optimizer of phase 0 cannot be planned with: {problem}",
+        where=type(model).__name__,
+        remedy="Name the optimizer with --optimizer.",
+    )
+
+
+def _first_optimizer(configured: object, *, depth: int = _MOST_NESTED) -> Optimizer | None:
     if isinstance(configured, Optimizer):
         return configured
-    if isinstance(configured, Mapping):
-        return _first_optimizer(configured.get("optimizer"))
-    if isinstance(configured, Sequence) and configured:
-        return _first_optimizer(configured[0])
+    if depth and isinstance(configured, Mapping):
+        return _first_optimizer(configured.get("optimizer"), depth=depth - 1)
+    if depth and isinstance(configured, Sequence) and configured:
+        return _first_optimizer(configured[0], depth=depth - 1)
     return None

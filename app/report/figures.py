@@ -210,12 +210,14 @@ def _draw_restore(axes: Axes, span: PhaseSpan, rows: dict[int, int]) -> None:
     restored = span.began.restored
     if restored is None or restored.phase not in rows:
         return
-    axes.annotate(
+    arrow = axes.annotate(
         "",
         xy=(span.began.epoch - 0.5, rows[span.began.phase]),
         xytext=(restored.epoch, rows[restored.phase]),
         arrowprops={"arrowstyle": "-|>", "color": TEXT, "linewidth": 1.2, "connectionstyle": "arc3,rad=0.25"},
     )
+    if arrow.arrow_patch is not None:
+        arrow.arrow_patch.set_gid(f"restored-from-{restored.phase}-for-{span.began.phase}")
 
 
 # -- what plots have in common ---------------------------------------------------------------------------------------
@@ -249,7 +251,8 @@ def _phases_behind(axes: Axes, story: Story) -> None:
         if index % 2:
             axes.axvspan(begin, end, color=BAND, linewidth=0)
         if index:
-            axes.axvline(begin, color=TEXT, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.6)
+            line = axes.axvline(begin, color=TEXT, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.6)
+            line.set_gid(f"transition-to-{span.began.phase}")
         if index % step == 0:
             axes.annotate(
                 str(span.began.phase),

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from phasewire.adapters.errors import ConfigError, ScheduleError
-from phasewire.app.class_path import check_arguments, import_attribute
+from phasewire.app.class_path import OnlyClasses, check_arguments, import_attribute, resolve, with_classes
 from phasewire.app.schedule.values import shortened
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from phasewire.app.schedule.model import ClassInit, LRSchedulerReinit, OptimizerReinit, Schedule
     from phasewire.app.schedule.places import Places
 
-__all__ = ["check_lr_scheduler", "check_optimizer", "check_reinit"]
+__all__ = ["check_lr_scheduler", "check_optimizer", "check_reinit", "named_in_arguments"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,24 @@ def check_lr_scheduler(reinit: LRSchedulerReinit, locate: Locate) -> None:
     _check(_Wanted(reinit.lr_scheduler_init, LRScheduler, "lr_scheduler_init", locate))
 
 
+def named_in_arguments() -> OnlyClasses:
+    """Tell what the arguments of an optimizer or an lr scheduler may name.
+
+    A schedule comes from anywhere, so that what it names must not be able to do more than a schedule can.
+
+    Returns:
+        Optimizers and lr schedulers.
+    """
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    return OnlyClasses(
+        (Optimizer, LRScheduler),
+        "Of classes, the arguments of an optimizer or an lr scheduler name only optimizers and lr schedulers",
+        "Give plain values. For another object, name a subclass of your own, which makes it from plain values.",
+    )
+
+
 def _below(places: Places, depth: int, key: str) -> Locate:
     def locate(keys: Sequence[str | int]) -> str:
         return places.phase(depth, key, *keys)
@@ -99,6 +117,9 @@ def _check(wanted: _Wanted) -> None:
             keys=(wanted.key, "init_args"),
             locate=wanted.locate,
         )
+        keys, only = (wanted.key, "init_args"), named_in_arguments()
+        named_too = with_classes(rest, wanted.init.init_args, keys=keys, locate=wanted.locate, only=only)
+        resolve(named_too, keys=keys, locate=wanted.locate, only=only)
     except ConfigError as error:
         raise ScheduleError(error.problem, where=error.where, remedy=error.remedy) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 
 import pytest
@@ -11,6 +12,20 @@ from hypothesis import strategies as st
 
 from phasewire.adapters import CheckpointError, MappedNaming, Piece, Renaming
 from phasewire.adapters.tensor_layout import Layout, tied_names
+
+
+class Unshown:
+    """Cannot be shown in a message."""
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+class Word(str):
+    """A text of somebody's own class, as numpy and enumerations have them."""
+
+    __slots__ = ()
+
 
 NAMES = ["layers.0.weight", "layers.0.bias", "layers2.weight", "head.weight"]
 
@@ -46,6 +61,13 @@ def test_a_pair_of_functions_renames():
         ((str.lower, str.upper), r"'x' does not go back: 'layers\.0\.weight' .* becomes 'LAYERS\.0\.WEIGHT'"),
         ((lambda _: "one", str), r"'x' calls both 'layers\.0\.weight' and 'layers\.0\.bias' 'one'"),
         ((lambda _: {}[1], str), r"'x' failed for 'layers\.0\.weight' with KeyError: 1"),
+        ((lambda _: sys.exit(1), str), r"failed for 'layers\.0\.weight' with SystemExit: 1"),
+        ((lambda name: name, lambda _: sys.exit(1)), r"failed for 'layers\.0\.weight' with SystemExit: 1"),
+        ((lambda name: name.encode(), str), r"makes b'layers\.0\.weight' of"),
+        ((lambda _: "", str), r"makes '' of"),
+        ((lambda _: Unshown(), str), r"makes <Unshown instance at .*> of"),
+        ((lambda name: name + "x", lambda name: name[:-2]), "does not go back"),
+        ({"layers.0.weight": "layers.0.bias"}, r"calls both .*'layers\.0\.bias'"),
         ((lambda _: None, str), r"makes None of 'layers\.0\.weight', which is no name"),
     ],
 )
@@ -55,13 +77,48 @@ def test_a_renaming_that_does_not_work_for_the_names_at_hand_is_refused_with_the
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        {"layers": "layers2", "layers2": "layers"},
+        {"layers": "layers2", "layers2": "head", "head": "layers"},
+        {"layers.0.weight": "layers.0.bias", "layers.0.bias": "layers.0.weight"},
+        *({"layers": "layers.0"}, {"layers.0": "layers"}, {"head.weight": "head"}, {"layers": "."}, {"layers": "a."}),
+        *({}, {"nothing": "else"}, {"layers": "\ud800"}, {"layers": "x\0y"}, {"layers": "x" * 100_000}),
+        *({"head.weight": Word("unembed"), "layers": Word("blocks")}, (Word, Word)),
+    ],
+    ids=lambda names: repr(names)[:50],
+)
+def test_a_renaming_that_leads_back_leads_back_from_a_file_too(names, tmp_path):
+    state = {name: torch.full((1,), float(at)) for at, name in enumerate(NAMES)}
+    layout = Renaming(names).layout(NAMES)
+    torch.save(layout.stored_state(state), tmp_path / "stored.pt")
+    torch.save(layout.to_plain(), tmp_path / "names.pt")
+
+    recorded = Layout.from_plain(torch.load(tmp_path / "names.pt", weights_only=True))
+    own, unknown = recorded.own_state(torch.load(tmp_path / "stored.pt", weights_only=True))
+
+    assert own == state
+    assert unknown == []
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
         ({"a": "c", "b": "c"}, "calls both 'a' and 'b' 'c'"),
-        ({"a": 1}, "Not every name"),
-        ({"": "a"}, "Not every name"),
+        ({"a": 1}, "Not every name in the renaming is a name"),
+        ({"": "a"}, r"'': 'a'\. A name .*no empty text"),
+        ({"a": ""}, r"'a': ''\. A name .*no empty text"),
+        ({None: "a"}, "None: 'a'"),
+        ({("a",): "b"}, "Not every name in the renaming is a name"),
+        ({"a": ["b"]}, "Not every name in the renaming is a name"),
+        ({"a": b"b"}, "Not every name in the renaming is a name"),
         ([("a", "b")], "a dict or a pair of functions"),
         ((str.lower,), "a dict or a pair of functions"),
+        ((str.lower, str.upper, str.title), "a dict or a pair of functions"),
+        ((str.lower, 1), "a dict or a pair of functions"),
+        (None, "a dict or a pair of functions"),
+        ("ab", "a dict or a pair of functions"),
+        (Unshown(), "a dict or a pair of functions"),
     ],
 )
 def test_what_is_no_renaming_is_refused_when_it_is_made(names, message):

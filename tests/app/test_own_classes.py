@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import cProfile
+import ctypes
+import importlib
+import inspect
 import io
+import operator
 import os
 import pickle
+import pkgutil
+import runpy
+import shutil
+import subprocess
+import sys
+import timeit
 import zipfile
+from collections import defaultdict
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -46,13 +63,16 @@ OBJECTS = {
     "nested": {"config": Outer.Config(0.25), "modes": [Outer.Config.Mode.FAST]},
     "nested two deep": Outer.Config.Mode.FAST,
     "nested class": [Outer.Config, Outer.Config.Mode],
-    "nested function": partial(Outer.scale, 1),
     "nested beside its outer class": [Outer(1, 1), Outer.Config(), Outer],
     "path": Path("data"),
     "options": argparse.Namespace(names={"a"}, rate=0.5),
     "module": nn.Linear(2, 2),
     "numpy": {"score": np.float64(0.5), "scores": np.arange(3)},
-    "time": [timedelta(hours=1)],
+    "numpy objects": np.array(["a", None], dtype=object),
+    "time": [timedelta(hours=1), date(2024, 1, 2), datetime(2024, 1, 2, tzinfo=UTC)],
+    "numbers": [Decimal("0.5"), Fraction(1, 2), UUID(int=1), range(3), slice(1, 2), frozenset({1})],
+    "types": [int, dict, Any, SimpleNamespace(a=1), defaultdict(list)],
+    "optimizer to be": partial(torch.optim.AdamW, lr=0.5),
 }
 
 
@@ -107,12 +127,76 @@ def test_plain_checkpoints_need_no_classes() -> None:
         assert set(torch.serialization.get_safe_globals()) == before
 
 
-@pytest.mark.parametrize("kept", [partial(os.getenv, "HOME"), partial(eval, "1"), partial(getattr, 1)])
-def test_what_could_run_anything_is_never_read_back(kept) -> None:
+def own_function(command: str) -> None:
+    """Stands for a function of a user that runs what it is given."""
+    raise AssertionError(command)
+
+
+#: What could find, run, remove or import something.
+HARMFUL = [
+    *(os.system, os.getenv, os.remove, shutil.rmtree, subprocess.run, subprocess.Popen, ctypes.CDLL, zipfile.ZipFile),
+    *(operator.attrgetter, operator.methodcaller, operator.itemgetter, importlib.import_module, pkgutil.resolve_name),
+    *(runpy.run_path, cProfile.run, timeit.timeit, timeit.Timer, pickle.loads, pickle.Unpickler, io.FileIO, io.open),
+    *(eval, exec, compile, __import__, getattr, setattr, type, property, classmethod, map, filter),
+    *(torch.hub.load, torch.load, np.load, np.fromfile, own_function, Outer.scale),
+]
+
+
+@pytest.mark.parametrize("harmful", HARMFUL, ids=lambda each: f"{each.__module__}.{each.__qualname__}")
+@pytest.mark.parametrize("keeping", [partial, lambda each: each], ids=["in a partial", "by itself"])
+def test_what_could_run_anything_is_never_read_back(harmful, keeping) -> None:
+    kept = keeping(harmful)
     classes = OwnClasses()
     classes.note({"kept": kept})
     with pytest.raises(pickle.UnpicklingError):
         read({"kept": kept}, classes)
+
+
+@pytest.mark.parametrize(
+    "calling", [operator.attrgetter("system"), operator.methodcaller("unlink"), operator.itemgetter(0)], ids=repr
+)
+def test_what_would_find_or_call_attributes_is_never_read_back(calling) -> None:
+    classes = OwnClasses()
+    classes.note({"kept": calling})
+    with pytest.raises(pickle.UnpicklingError):
+        read({"kept": calling}, classes)
+
+
+def of_the_standard_library(found: object) -> bool:
+    module = getattr(found, "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] in sys.stdlib_module_names
+
+
+def test_of_the_standard_library_a_short_list_of_harmless_classes_is_read() -> None:
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in sys.stdlib_module_names]
+    # From the module's dict: to ask for an attribute may import one, or warn that it is deprecated.
+    members = {each for module in modules for each in vars(module).values() if type_or_function(each)}
+    members = set(filter(of_the_standard_library, members))
+    assert len(members) > 1000
+    assert {os.system, shutil.rmtree, subprocess.Popen, io.open, cProfile.run} <= members
+
+    before, readable = set(torch.serialization.get_safe_globals()), set()
+    for member in members:
+        classes = OwnClasses()
+        classes.note({"kept": member})
+        with classes.allowed():
+            readable |= set(torch.serialization.get_safe_globals()) - before
+    names = {name.partition(".")[0] + "." + name.rpartition(".")[2] for _, name in readable}
+    assert names - {f"builtins.{name}" for name in BUILTINS.split()} == set(STANDARD.split())
+    assert not {found for found, _ in readable if inspect.isroutine(found)}
+
+
+def type_or_function(found: object) -> bool:
+    return isinstance(found, type) or inspect.isroutine(found)
+
+
+BUILTINS = "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple"
+STANDARD = """
+    argparse.Namespace collections.Counter collections.OrderedDict collections.defaultdict datetime.date
+    datetime.datetime datetime.time datetime.timedelta datetime.timezone decimal.Decimal fractions.Fraction
+    functools.partial pathlib.Path pathlib.PosixPath pathlib.PurePath pathlib.PurePosixPath pathlib.PureWindowsPath
+    pathlib.WindowsPath types.SimpleNamespace typing.Any uuid.UUID
+"""
 
 
 def local_class_stored_as_a_path() -> object:

@@ -13,9 +13,9 @@ from phasewire.app import Schedule, ScheduleValidator
 from phasewire.app.plan import plan_schedule
 from phasewire.app.planning.drawing import PlanFiles
 from phasewire.app.settings import SchedulerSettings
-from recorded import HOSTILE
+from recorded import DOLLARS, HOSTILE
 
-NAMES = [HOSTILE.replace(".", ""), "$\\frac{$", "--><script>alert(3)</script>", "]]><svg onload=alert(4)>", "\ud800"]
+NAMES = [HOSTILE.replace(".", ""), *DOLLARS, "--><script>alert(3)</script>", "]]><svg onload=alert(4)>", "\ud800"]
 
 
 @pytest.fixture(scope="module")

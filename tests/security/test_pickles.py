@@ -166,6 +166,15 @@ def test_dicts_that_torch_knows_are_read_back(kept, tmp_path) -> None:
     trained(tmp_path, module)
 
 
+def test_a_function_among_the_hyperparameters_is_named_with_what_allows_it(tmp_path) -> None:
+    module = TunedModule(LOSSES)
+    module.save_hyperparameters({"activation": nn.functional.relu})
+    with pytest.raises(CheckpointError, match=r"nn\.functional\.relu.*classes and functions by .*add_safe_globals"):
+        trained(tmp_path / "refused", module)
+    with torch.serialization.safe_globals([nn.functional.relu]):
+        trained(tmp_path / "allowed", module)
+
+
 def test_what_the_user_says_of_a_file_holds_between_phases_too(tmp_path) -> None:
     trained(tmp_path / "first", WithObjects(), epochs=1)
     callbacks = FinetuningScheduler(ft_schedule=SCHEDULE), FTSCheckpoint(tmp_path / "new", monitor="val_loss")

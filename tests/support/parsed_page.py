@@ -15,7 +15,8 @@ class Page(HTMLParser):
         self.text = ""
         self.comments: list[str] = []
         self.open: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))

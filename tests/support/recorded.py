@@ -9,6 +9,8 @@ from typing import Any
 
 #: A name that does harm wherever it is taken for anything but text.
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }} $x^2$ \u202e\N{SNOWMAN}\x07"
+#: Names that matplotlib would take for mathematics, and some of them for wrong mathematics.
+DOLLARS = ("$\\frac{$", "$x$", "$", "$$", "$\\nothing$", "\\$x^$", "a$_{b$c", "$\\mathdefault{", "%$#&~_^\\{}")
 #: How a run of three phases and nine epochs goes.
 PHASES = ((0, 0, 5), (1, 3, 25), (2, 6, 53))
 

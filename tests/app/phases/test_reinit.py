@@ -418,9 +418,15 @@ class TestRefusals:
                 {"new_optimizer": optimizer("SGD", lr=-1.0)},
                 r"phase 1, new_optimizer: torch\.optim\.SGD could not .* -1",
             ),
-            ({"new_optimizer": optimizer("SGD", lr=float("nan"))}, "phase 1, new_optimizer: The learning rate .* nan"),
-            ({"new_optimizer": optimizer("SGD", lr=True)}, "phase 1, new_optimizer: The learning rate .* truth value"),
-            ({"new_optimizer": optimizer("SGD", lr=10**400)}, "phase 1, new_optimizer: The learning rate"),
+            (
+                {"new_optimizer": optimizer("SGD", lr=float("nan"))},
+                "phase 1, new_optimizer: .*(?i:the learning rate) .* nan",
+            ),
+            (
+                {"new_optimizer": optimizer("SGD", lr=True)},
+                "phase 1, new_optimizer: .*(?i:the learning rate) .* truth value",
+            ),
+            ({"new_optimizer": optimizer("SGD", lr=10**400)}, "phase 1, new_optimizer: .*(?i:the learning rate)"),
             (
                 {"new_lr_scheduler": scheduler("StepLR", step_size=0)},
                 "phase 1, new_lr_scheduler: StepLR could not be stepped: ZeroDivisionError",
@@ -546,7 +552,7 @@ class TestUnusualOptimizers:
         init_args = {"optimizer_class": "torch.optim.Adma"}
         new = {"new_optimizer": {"optimizer_init": {"class_path": f"{__name__}.Around", "init_args": init_args}}}
 
-        with pytest.raises(ScheduleError, match=r"phase 1, new_optimizer: .* has no 'Adma'.* or 'Adam' or "):
+        with pytest.raises(ScheduleError, match=r"phase 1, new_opt.*optimizer_class: .* has no 'Adma'.* 'Adam' "):
             run(tmp_path, TunedModule(), phases(new, {}))
 
     def test_one_without_learning_rates_is_refused_before_training(self, tmp_path):

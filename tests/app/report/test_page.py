@@ -9,7 +9,7 @@ from parsed_page import Page
 from phasewire.adapters import ConfigError
 from phasewire.app.cli import app
 from phasewire.app.report import write_report
-from recorded import HOSTILE, Recording
+from recorded import DOLLARS, HOSTILE, Recording
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,84 @@ def test_it_has_a_plot_of_phases_metrics_rates_and_share_each_described(page):
     assert "val_loss from 1 to 0.1111" in described[1]
     assert len(page.all("svg")) == 2 * len(described)
     assert len(page.all("figure")) == len(page.all("figcaption")) == len(described)
+
+
+def prefixes(page) -> list[str]:
+    """What the ids of each picture begin with, for a wide page and for a narrow one."""
+    return sorted({each.partition("-")[0] for each in page.values("id") if each.endswith("-figure_1")})
+
+
+def test_each_plot_over_epochs_has_a_line_for_each_transition(page):
+    lines = [each for each in page.values("id") if "-transition-to-" in each]
+    plots = [prefix for prefix in prefixes(page) if not prefix.startswith("time")]
+
+    assert len(plots) == 2 * 4
+    assert sorted(lines) == sorted(f"{plot}-transition-to-{phase}" for plot in plots for phase in (1, 2))
+
+
+def test_lines_stand_where_phases_begin(page):
+    begins = [
+        float(re.search(rf'id="m0w-transition-to-{phase}">\s*<path d="M ([\d.]+)', page.source)[1]) for phase in (1, 2)
+    ]
+    ticks = [float(each) for each in re.findall(r'id="m0w-xtick_\d+">.*?<path d="M ([\d.]+)', page.source, re.DOTALL)]
+
+    # Of epochs 0 to 8, each at its tick, the phases begin between 2 and 3, and between 5 and 6.
+    assert len(ticks) == 9
+    assert begins == [pytest.approx((ticks[at] + ticks[at + 1]) / 2, abs=0.1) for at in (2, 5)]
+
+
+def test_an_arrow_leads_from_each_restored_checkpoint_to_the_phase_that_it_was_restored_for(page):
+    arrows = [each for each in page.values("id") if "-restored-" in each]
+
+    assert sorted(arrows) == [
+        f"{width}-restored-from-{phase - 1}-for-{phase}" for width in ("timen", "timew") for phase in (1, 2)
+    ]
+
+
+def rows(page, heading) -> list[str]:
+    """The rows of the table below a heading, each as one line of words."""
+    section = page.source.partition(f">{heading}</h2>")[2].partition("</table>")[0]
+    return [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in section.split("<tr")[2:]]
+
+
+def test_checkpoints_are_marked_as_restored_removed_or_written_over(tmp_path):
+    recording = Recording(tmp_path)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    recording.fit_began()
+    recording.phase_began(0, 0)
+    saved = [("best.ckpt", 0), ("best.ckpt", 1), ("gone.ckpt", 2), ("there.ckpt", 3)]
+    for name, epoch in saved:
+        path = str(folder / name)
+        recording.write("checkpoint_saved", path=path, monitor="val_loss", score=0.5, epoch=epoch, phase=0)
+        recording.write("epoch_ended", epoch=epoch, step=2 * epoch + 2, phase=0, lrs=[0.1], metrics={})
+    for phase, (name, epoch) in enumerate(((saved[0]), (saved[2])), start=1):
+        restored = {"path": str(folder / name), "epoch": epoch, "phase": 0, "monitor": "val_loss", "score": 0.5}
+        recording.phase_began(phase, 3 + phase, 5, restored)
+    (folder / "best.ckpt").touch()
+    (folder / "there.ckpt").touch()
+
+    told = rows(Page(write_report(tmp_path)), "Checkpoints")
+
+    assert [row for row in told if "restored for phase 1" in row and "written over since" in row] == told[:1]
+    assert [row for row in told if "restored for phase 2" in row and "removed since" in row] == [told[2]]
+    assert ["kept" in row for row in told] == [False, True, False, True]
+    assert sum("restored for phase" in row for row in told) == 2
+
+
+def test_it_says_what_ended_each_phase_but_the_last(page):
+    told = rows(page, "Phases")
+
+    assert ["patience" in row for row in told] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", DOLLARS)
+def test_a_name_with_dollar_signs_is_text(name, tmp_path):
+    page = Page(write_report(Recording(tmp_path, name).whole().folder))
+
+    assert f"val_loss{name}" in page.text
+    assert f"patience{name}" in page.text
+    assert any(f"val_accuracy{name}" in text for text in page.values("aria-label"))
 
 
 def test_headings_go_down_by_one(page):
