@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,28 @@ def test_there_and_back_by_both_formats_is_equal_to_the_bit(checkpoint, state, t
     assert_equal(state, back)
     assert back["tied"].data_ptr() == back["layers.0.weight"].data_ptr()
     assert (tmp_path / "b.ckpt").stat().st_size == (tmp_path / "d.ckpt").stat().st_size
+
+
+def test_a_written_checkpoint_is_a_zip_archive_whose_checksums_are_right(checkpoint, tmp_path):
+    convert(checkpoint, tmp_path / "out.ckpt", "blocks")
+    with zipfile.ZipFile(tmp_path / "out.ckpt") as archive:
+        assert archive.testzip() is None
+        held = [info.CRC for info in archive.infolist() if "/data/" in info.filename and info.file_size]
+    # What reads an archive from its beginning finds them behind the data.
+    content = (tmp_path / "out.ckpt").read_bytes()
+    assert len(held) == 7
+    assert all(content.count(b"PK\x07\x08" + checksum.to_bytes(4, "little")) == 1 for checksum in held)
+
+
+def test_where_torch_writes_no_checksums_none_are_written(checkpoint, state, tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        convert(checkpoint, tmp_path / "out.ckpt", "canonical")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_equal(load(tmp_path / "out.ckpt")["state_dict"], state)
+    with zipfile.ZipFile(tmp_path / "out.ckpt") as archive:
+        assert {info.CRC for info in archive.infolist()} == {0}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from fault_injections import flip_bit
+from phasewire.adapters import Piece
+from phasewire.adapters.tensor_layout import Layout
 from phasewire.app import CheckpointError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app.convert import KnownNames, convert
 from phasewire.app.phases.undamaged import SavedFiles, require_undamaged
 from tuning import Batches, TunedModule, fit, make_trainer
 
@@ -38,6 +41,17 @@ def flipped(trained, tmp_path):
     return path
 
 
+@pytest.fixture
+def converted(trained, tmp_path):
+    """The checkpoint under other names, one tensor transposed, and back under its own."""
+    own = torch.load(trained, weights_only=True)["state_dict"]
+    pieces = {name: Piece(f"other.{name}") for name in own}
+    known = KnownNames({"other": Layout({**pieces, "head.weight": Piece("other.head", transposed=True)})}, {})
+    convert(trained, tmp_path / "other.ckpt", "other", known=known)
+    convert(tmp_path / "other.ckpt", tmp_path / "converted.ckpt", "canonical", known=known)
+    return tmp_path / "converted.ckpt"
+
+
 def test_torch_itself_loads_a_weight_with_a_flipped_bit(trained, flipped):
     # If it no longer does, the comparison is of no use.
     states = [torch.load(path, weights_only=True)["state_dict"] for path in (trained, flipped)]
@@ -54,6 +68,23 @@ def test_it_is_refused_wherever_it_is_read(flipped, tmp_path, entry_point):
 
 def test_a_whole_one_is_read(trained):
     require_undamaged(trained)
+
+
+@pytest.mark.parametrize("entry_point", ["fit", "validate", "test", "predict"])
+def test_a_converted_one_is_read_wherever_checkpoints_are(converted, tmp_path, entry_point):
+    module = TunedModule()
+    trainer = trainer_for(tmp_path)
+    data = [Batches(), Batches(1)] if entry_point == "fit" else [Batches()]
+    getattr(trainer, entry_point)(module, *data, ckpt_path=converted)
+    if entry_point != "fit":
+        for name, value in torch.load(converted, weights_only=True)["state_dict"].items():
+            assert torch.equal(value, module.state_dict()[name]), name
+
+
+def test_a_converted_one_with_a_flipped_bit_is_refused(converted, tmp_path):
+    flip_bit(converted, "data/0")
+    with pytest.raises(CheckpointError, match=r"converted\.ckpt: The checkpoint is damaged: data/0 "):
+        trainer_for(tmp_path).fit(TunedModule(), Batches(), Batches(1), ckpt_path=converted)
 
 
 def test_a_file_that_was_saved_just_now_is_not_looked_at_until_it_changes(trained, tmp_path, monkeypatch):
