@@ -91,8 +91,8 @@ def test_a_file_that_was_saved_just_now_is_not_looked_at_until_it_changes(traine
     path, files, looks = tmp_path / "own.ckpt", SavedFiles(), []
     path.write_bytes(trained.read_bytes())
     files.note(path)
-    testzip = zipfile.ZipFile.testzip
-    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda archive: (looks.append(archive), testzip(archive))[1])
+    is_zipfile = zipfile.is_zipfile
+    monkeypatch.setattr(zipfile, "is_zipfile", lambda file: (looks.append(file), is_zipfile(file))[1])
 
     files.require_undamaged(path)
     assert looks == []
@@ -102,13 +102,42 @@ def test_a_file_that_was_saved_just_now_is_not_looked_at_until_it_changes(traine
     assert len(looks) == 1
 
 
-def test_files_without_checksums_are_left_to_torch(tmp_path):
+@pytest.fixture
+def without_checksums(trained, tmp_path):
+    content = torch.load(trained, weights_only=True)
     torch.serialization.set_crc32_options(False)
     try:
-        torch.save({"weight": torch.ones(3)}, tmp_path / "a.ckpt")
-        require_undamaged(tmp_path / "a.ckpt")
+        torch.save(content, tmp_path / "without.ckpt")
     finally:
         torch.serialization.set_crc32_options(True)
+    return tmp_path / "without.ckpt"
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_file_saved_without_checksums_is_read_whatever_the_option_is_now(without_checksums, tmp_path, is_on):
+    torch.serialization.set_crc32_options(is_on)
+    try:
+        trainer_for(tmp_path).fit(TunedModule(), Batches(), Batches(1), ckpt_path=without_checksums)
+    finally:
+        torch.serialization.set_crc32_options(True)
+
+
+def test_a_file_with_checksums_is_compared_also_where_new_ones_get_none(flipped):
+    torch.serialization.set_crc32_options(False)
+    try:
+        with pytest.raises(CheckpointError, match="damaged: data/0"):
+            require_undamaged(flipped)
+    finally:
+        torch.serialization.set_crc32_options(True)
+
+
+def test_of_a_file_saved_without_its_data_the_rest_is_compared(tmp_path):
+    with torch.serialization.skip_data():
+        torch.save({"weight": torch.rand(9)}, tmp_path / "a.ckpt")
+    require_undamaged(tmp_path / "a.ckpt")
+    flip_bit(tmp_path / "a.ckpt", "data.pkl")
+    with pytest.raises(CheckpointError, match=r"damaged: data\.pkl"):
+        require_undamaged(tmp_path / "a.ckpt")
 
 
 def test_what_is_no_archive_is_left_to_what_reads_it(tmp_path):
