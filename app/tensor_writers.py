@@ -217,10 +217,11 @@ def _size_of(tensor: Tensor | Pending) -> int:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    """View a tensor as bytes; only one whose elements do not lie side by side is copied."""
+    """View a tensor as bytes; only one whose elements do not lie there side by side is copied."""
     if not tensor.is_contiguous():
         scattered, tensor = tensor, tensor.new_empty(tensor.shape)
         copy_into(tensor, scattered)
+    tensor = tensor.resolve_conj().resolve_neg()
     # Any: to numpy's type stubs an array is no buffer before Python 3.12.
     data: Any = tensor.detach().reshape(-1).view(torch.uint8).numpy()
     return memoryview(data)

@@ -134,6 +134,21 @@ def test_every_dtype_of_the_safetensors_format_is_written_as_the_library_does(tm
         assert json.loads(file.metadata()["phasewire"])["parameter_names"] == "module"
 
 
+@pytest.mark.parametrize("to", ["canonical", "blocks"])
+@pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
+def test_conjugated_and_negated_views_are_written_as_what_they_stand_for(tmp_path, suffix, to):
+    values = torch.view_as_complex(torch.arange(12.0).reshape(2, 3, 2))
+    state = {"layers.conjugate": values.conj(), "layers.adjoint": values.mH, "layers.plain": values}
+    state["layers.negative"] = (values + 1).conj().imag
+    assert state["layers.negative"].is_neg()
+    torch.save(state, tmp_path / "in.pt")
+    names = known(state, {"layers.adjoint": Piece("adjoint", transposed=True)})
+    convert(tmp_path / "in.pt", tmp_path / f"out.{suffix}", to, known=names)
+    convert(tmp_path / f"out.{suffix}", tmp_path / "back.ckpt", "canonical", known=names)
+    back = load(tmp_path / "back.ckpt")["state_dict"]
+    assert_equal({name: back[name] for name in state}, state)
+
+
 def test_a_state_dict_of_the_library_becomes_a_checkpoint_to_begin_with(state, tmp_path):
     del state["tied"]
     names = known([*state, "tied"], tied={"tied": "layers.0.weight"})
