@@ -281,7 +281,8 @@ def tied_names(state: Mapping[str, object]) -> dict[str, str]:
             continue
         is_nowhere = value.is_meta or not value.numel()
         place = id(value) if is_nowhere else value.data_ptr()
-        key = (place, value.device, value.dtype, tuple(value.shape), value.stride())
+        signs = (value.is_conj(), value.is_neg())  # views that change the sign as they are read
+        key = (place, value.device, value.dtype, tuple(value.shape), value.stride(), signs)
         if first.setdefault(key, name) != name:
             tied[name] = first[key]
     return tied

@@ -1,8 +1,8 @@
 """Writes files of tensors one tensor at a time, so that no more than one is held in memory.
 
 Neither ``torch.save`` nor the safetensors library does: the one gathers all storages first, and the other takes all
-tensors at once. So torch writes a checkpoint without its data, which is then put in its places; and the header of a
-safetensors file, which is JSON, is written here.
+tensors at once. So torch writes a checkpoint without its data, which is then put in its places, with the checksums that
+torch would have computed; and the header of a safetensors file, which is JSON, is written here.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import copy
 import io
 import json
 import pickle
-import re
 import struct
-import zipfile
+import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from phasewire.adapters.errors import CheckpointError
 from phasewire.adapters.tensor_pieces import copy_into
+from phasewire.app.archive_records import CHECKSUM, DataRecord, data_records
 from phasewire.app.steady_writer import SteadyWriter
 
 __all__ = ["Pending", "Watch", "write_checkpoint", "write_safetensors"]
@@ -51,10 +52,6 @@ _SAFETENSORS_NAMES: Final = {
 }
 _HEADER_ALIGNMENT: Final = 8
 _LENGTH: Final = struct.Struct("<Q")
-#: In a local header of a zip file: the lengths of the name and of the extra field, which the data follow.
-_ZIP_LENGTHS: Final = struct.Struct("<HH")
-_ZIP_LENGTHS_AT: Final = 26
-_DATA: Final = re.compile(r"[^/]+/data/\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,48 +146,44 @@ def write_checkpoint(
     with torch.serialization.skip_data():
         torch.save(content, file)
     writer = SteadyWriter(file)
-    places = _places(path, tensors := _tensors_in(content), weights_only=weights_only)
-    placed = [(tensor, place) for tensor, place in zip(tensors, places, strict=True) if place is not None]
+    records = _records(path, tensors := _tensors_in(content), weights_only=weights_only)
+    placed = [(tensor, record) for tensor, record in zip(tensors, records, strict=True) if record is not None]
     total = sum(tensor.untyped_storage().nbytes() for tensor, _ in placed)
+    checksums: dict[int, int] = {}
     done = 0
-    for tensor, place in placed:
-        made = pending.get(id(tensor))
-        writer.write_at(place, _storage_bytes(tensor) if made is None else _bytes_of(made.make()))
-        done += tensor.untyped_storage().nbytes()
-        if watch is not None:
-            watch(done, total)
+    with ThreadPoolExecutor(1) as other_core:
+        for tensor, record in placed:
+            made = pending.get(id(tensor))
+            data = _storage_bytes(tensor) if made is None else _bytes_of(made.make())
+            # Both give way to other threads: it is computed while they are written, from memory that is at hand.
+            checksum = other_core.submit(zlib.crc32, data) if torch.serialization.get_crc32_options() else None
+            writer.write_at(record.begin, data)
+            if checksum is not None:
+                checksums |= dict.fromkeys(record.checksums, checksum.result())
+            done += tensor.untyped_storage().nbytes()
+            if watch is not None:
+                watch(done, total)
+    for place, value in checksums.items():
+        file.seek(place)
+        file.write(CHECKSUM.pack(value))
 
 
-def _places(path: Path, tensors: list[Tensor], *, weights_only: bool) -> list[int | None]:
+def _records(path: Path, tensors: list[Tensor], *, weights_only: bool) -> list[DataRecord | None]:
     """Find where in a file the storages of tensors are to be written; ``None`` for what needs no writing."""
     hollow = torch.load(path, map_location="cpu", mmap=True, weights_only=weights_only)
     mapped = [each.untyped_storage() for each in _tensors_in(hollow)]
     # The file is mapped in one piece, so that storages lie in memory as they do in it.
     addresses = sorted({storage.data_ptr() for storage in mapped if storage.nbytes()})
-    records = _data_records(path)
+    records = data_records(path)
     sizes = {storage.data_ptr(): storage.nbytes() for storage in mapped}
-    if len(mapped) != len(tensors) or [sizes[each] for each in addresses] != [size for _, size in records]:
+    if len(mapped) != len(tensors) or [sizes[each] for each in addresses] != [record.size for record in records]:
         raise CheckpointError(
             "torch writes checkpoints in a way that this release of Phasewire does not know.",
             where=str(path),
             remedy="Write a .safetensors file, or use the versions of torch that Phasewire was tested with.",
         )
-    offsets = {address: offset for address, (offset, _) in zip(addresses, records, strict=True)}
-    return [offsets.pop(storage.data_ptr(), None) for storage in mapped]  # once: others share it
-
-
-def _data_records(path: Path) -> list[tuple[int, int]]:
-    """List the data in a checkpoint by its place: offset and number of bytes."""
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        records = []
-        for info in archive.infolist():
-            if not _DATA.fullmatch(info.filename) or not info.file_size:
-                continue
-            file.seek(info.header_offset + _ZIP_LENGTHS_AT)
-            lengths = _ZIP_LENGTHS.unpack(file.read(_ZIP_LENGTHS.size))
-            begin = info.header_offset + _ZIP_LENGTHS_AT + _ZIP_LENGTHS.size + sum(lengths)
-            records.append((begin, info.file_size))
-    return sorted(records)
+    found = dict(zip(addresses, records, strict=True))
+    return [found.pop(storage.data_ptr(), None) for storage in mapped]  # once: others share it
 
 
 class _TensorFinder(pickle.Pickler):
@@ -224,10 +217,11 @@ def _size_of(tensor: Tensor | Pending) -> int:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    """View a tensor as bytes; only one whose elements do not lie side by side is copied."""
+    """View a tensor as bytes; only one whose elements do not lie there side by side is copied."""
     if not tensor.is_contiguous():
         scattered, tensor = tensor, tensor.new_empty(tensor.shape)
         copy_into(tensor, scattered)
+    tensor = tensor.resolve_conj().resolve_neg()
     # Any: to numpy's type stubs an array is no buffer before Python 3.12.
     data: Any = tensor.detach().reshape(-1).view(torch.uint8).numpy()
     return memoryview(data)

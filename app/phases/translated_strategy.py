@@ -186,6 +186,8 @@ class _TranslatedCheckpoints:
         self._saved_at_step[path] = checkpoint.get("global_step")
         with writable(path), saving_atomically(self._strategy):
             self.seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
+        # Lightning waits only after this; before, processes that do not write would note that there is no file.
+        self._strategy.barrier("phasewire.save_checkpoint")
         self._saved_files.note(path)
         self._saved_state.note_saved(filepath, checkpoint)
         self._kept_files.note_saved(filepath, self.seam.remove_checkpoint)

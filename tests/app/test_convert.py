@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,28 @@ def test_there_and_back_by_both_formats_is_equal_to_the_bit(checkpoint, state, t
     assert (tmp_path / "b.ckpt").stat().st_size == (tmp_path / "d.ckpt").stat().st_size
 
 
+def test_a_written_checkpoint_is_a_zip_archive_whose_checksums_are_right(checkpoint, tmp_path):
+    convert(checkpoint, tmp_path / "out.ckpt", "blocks")
+    with zipfile.ZipFile(tmp_path / "out.ckpt") as archive:
+        assert archive.testzip() is None
+        held = [info.CRC for info in archive.infolist() if "/data/" in info.filename and info.file_size]
+    # What reads an archive from its beginning finds them behind the data.
+    content = (tmp_path / "out.ckpt").read_bytes()
+    assert len(held) == 7
+    assert all(content.count(b"PK\x07\x08" + checksum.to_bytes(4, "little")) == 1 for checksum in held)
+
+
+def test_where_torch_writes_no_checksums_none_are_written(checkpoint, state, tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        convert(checkpoint, tmp_path / "out.ckpt", "canonical")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_equal(load(tmp_path / "out.ckpt")["state_dict"], state)
+    with zipfile.ZipFile(tmp_path / "out.ckpt") as archive:
+        assert {info.CRC for info in archive.infolist()} == {0}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_of_the_safetensors_format_is_written_as_the_library_does(tmp_path, dtype):
     values = torch.arange(6).reshape(2, 3).to(getattr(torch, dtype))
@@ -109,6 +132,21 @@ def test_every_dtype_of_the_safetensors_format_is_written_as_the_library_does(tm
     with safe_open(tmp_path / "out.safetensors", "pt") as file:
         assert file.metadata()["format"] == "pt"
         assert json.loads(file.metadata()["phasewire"])["parameter_names"] == "module"
+
+
+@pytest.mark.parametrize("to", ["canonical", "blocks"])
+@pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
+def test_conjugated_and_negated_views_are_written_as_what_they_stand_for(tmp_path, suffix, to):
+    values = torch.view_as_complex(torch.arange(12.0).reshape(2, 3, 2))
+    state = {"layers.conjugate": values.conj(), "layers.adjoint": values.mH, "layers.plain": values}
+    state["layers.negative"] = (values + 1).conj().imag
+    assert state["layers.negative"].is_neg()
+    torch.save(state, tmp_path / "in.pt")
+    names = known(state, {"layers.adjoint": Piece("adjoint", transposed=True)})
+    convert(tmp_path / "in.pt", tmp_path / f"out.{suffix}", to, known=names)
+    convert(tmp_path / f"out.{suffix}", tmp_path / "back.ckpt", "canonical", known=names)
+    back = load(tmp_path / "back.ckpt")["state_dict"]
+    assert_equal({name: back[name] for name in state}, state)
 
 
 def test_a_state_dict_of_the_library_becomes_a_checkpoint_to_begin_with(state, tmp_path):

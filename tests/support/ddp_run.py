@@ -4,6 +4,7 @@
 """
 
 import sys
+import zipfile
 from importlib import import_module
 from pathlib import Path
 
@@ -41,15 +42,25 @@ class SaveRank(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.depths: list[int] = []
+        self.compared: list[str] = []
+        """The checkpoints whose checksums this rank has compared."""
+
+    def setup(self, trainer, pl_module, stage):
+        original = zipfile.ZipFile.open  # torch reads archives by code of its own
+
+        def open_member(archive, member, *arguments, **options):
+            self.compared.append(str(archive.filename))
+            return original(archive, member, *arguments, **options)
+
+        zipfile.ZipFile.open = open_member
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if batch_idx == 0:
             self.depths.append(trainer.callbacks[0].curr_depth)
 
     def on_train_end(self, trainer, pl_module):
-        torch.save(
-            {"state": pl_module.state_dict(), "depths": self.depths}, self.folder / f"rank{trainer.global_rank}.pt"
-        )
+        seen = {"state": pl_module.state_dict(), "depths": self.depths, "compared": self.compared}
+        torch.save(seen, self.folder / f"rank{trainer.global_rank}.pt")
 
 
 def main(folder: Path, strategy: str, devices: int, package: str = "phasewire.app") -> None:

@@ -164,6 +164,15 @@ def test_every_launcher_trains_what_torchrun_does(strategy, runs, tmp_path):
         assert all(torch.equal(value, runs.case("ddp")[0][-1]["state"][name]) for name, value in seen["state"].items())
 
 
+@pytest.mark.slow
+def test_no_rank_goes_through_a_checkpoint_for_its_checksums_that_the_run_itself_saved(tmp_path):
+    run_script(SUPPORT / "ddp_run.py", str(tmp_path), "ddp", "2", time_limit=120)
+
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert [rank["depths"] for rank in ranks] == [DEPTHS] * 2  # which the best checkpoint of two phases was read for
+    assert [rank["compared"] for rank in ranks] == [[], []]
+
+
 @pytest.fixture(scope="module")
 def bridge_runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bridge")
