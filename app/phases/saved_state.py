@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
-from phasewire.app.lightning_seams import version_of
+from phasewire.app.phases.checksums import can_be_summed, checksum_of
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -27,24 +27,6 @@ __all__ = ["SavedState"]
 
 #: The options of groups that restoring a checkpoint leaves at their newest values.
 _KEPT_OPTIONS: Final = frozenset({"lr", "initial_lr"})
-_SAMPLED_VALUES: Final = 64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tensor:
-    """A tensor at one moment: where its memory is, how often that was changed, and some of its values.
-
-    The values are for what is changed behind torch's back (``parameter.data.copy_(...)``), which it does not count.
-    """
-
-    place: tuple[object, ...]
-    sample: torch.Tensor
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Tensor) and self.place == other.place and torch.equal(self.sample, other.sample)
-
-    def __hash__(self) -> int:
-        return hash(self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +145,7 @@ def _marked(value: object) -> object:
 
 
 def _marked_tensor(tensor: torch.Tensor) -> object:
-    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided:
-        return _unknown()
-    if tensor.is_meta or tensor.is_quantized or tensor.is_inference():
-        return _unknown()
-    plain = tensor.detach()
-    values = (plain if plain.is_contiguous() else plain.flatten()).view(-1)
-    place = (plain.data_ptr(), plain.shape, plain.stride(), plain.dtype, plain.device, version_of(tensor))
-    return _Tensor(place, values[:: max(1, values.numel() // _SAMPLED_VALUES)].clone())
+    return checksum_of(tensor) if can_be_summed(tensor) else _unknown()
 
 
 def _unknown() -> object:
