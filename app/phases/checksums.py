@@ -10,8 +10,10 @@ import torch
 
 __all__ = ["Checksum", "can_be_summed", "checksum_of"]
 
-#: How many numbers are summed at once: few enough for the copies that are made of them to stay in a processor's cache.
-_BLOCK: Final = 2**18
+#: How many numbers are summed at once: on a processor as many as stay in its cache, and as torch gives to one thread,
+#: so that none waits for another; elsewhere so many that there are few calls.
+_CPU_BLOCK: Final = 2**15
+_BLOCK: Final = 2**20
 _SEED: Final = 0
 
 
@@ -57,8 +59,14 @@ def checksum_of(tensor: torch.Tensor) -> Checksum:
     plain = tensor.detach()
     numbers = _as_numbers((plain if plain.is_contiguous() else plain.flatten()).view(-1))
     weights = _weights(numbers.device)
-    sums = [block.to(torch.int64).mul_(weights[: block.numel()]).sum() for block in torch.split(numbers, _BLOCK)]
+    products = weights.new_empty(min(weights.numel(), numbers.numel()))
+    sums = [_weighted(block, weights, products) for block in torch.split(numbers, weights.numel())]
     return Checksum((plain.shape, plain.dtype, plain.device), torch.stack(sums))
+
+
+def _weighted(block: torch.Tensor, weights: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
+    count = block.numel()
+    return products[:count].copy_(block).mul_(weights[:count]).sum()
 
 
 def _as_numbers(values: torch.Tensor) -> torch.Tensor:
@@ -73,4 +81,5 @@ def _weights(device: torch.device) -> torch.Tensor:
     """Give a random odd factor for each place in a block: what is moved, or changed twice, does not cancel out."""
     generator = torch.Generator("cpu").manual_seed(_SEED)
     limits = torch.iinfo(torch.int64)
-    return (torch.randint(limits.min, limits.max, (_BLOCK,), generator=generator, device="cpu") | 1).to(device)
+    count = _CPU_BLOCK if device.type == "cpu" else _BLOCK
+    return (torch.randint(limits.min, limits.max, (count,), generator=generator, device="cpu") | 1).to(device)

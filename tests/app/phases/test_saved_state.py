@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 
 from phasewire.adapters import StrategyAdapter
-from phasewire.app import CheckpointTranslator, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app import CheckpointError, CheckpointTranslator, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from tuning import TunedModule, fit, make_trainer, state_of
 
 SCHEDULE = {0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.1.*"]}}
@@ -51,11 +52,12 @@ class Changing(Callback):
             self.change(pl_module)
 
 
-def run(tmp_path, module, *others, adapter=StrategyAdapter, **parts):
+def run(tmp_path, module, *others, adapter=StrategyAdapter, plugins=(), **parts):
     beginning, checkpoint = Beginning(), FTSCheckpoint(tmp_path, monitor="val_loss", filename="{epoch}", save_top_k=-1)
     scheduler = FinetuningScheduler(SCHEDULE, custom_strategy_adapters={"auto": adapter}, **parts)
     stopping = FTSEarlyStopping("val_loss", patience=99)
-    fit(make_trainer(tmp_path, *others, scheduler, stopping, checkpoint, beginning, max_epochs=2), module)
+    callbacks = (*others, scheduler, stopping, checkpoint, beginning)
+    fit(make_trainer(tmp_path, *callbacks, max_epochs=2, plugins=list(plugins)), module)
     return beginning
 
 
@@ -287,6 +289,43 @@ def test_weights_that_a_hook_puts_into_the_checkpoint_are_restored(tmp_path):
             checkpoint["state_dict"] = checkpoint["state_dict"] | halved
 
     assert is_as_saved(run(tmp_path, Averaging([1.0])), tmp_path)
+
+
+def test_what_is_unknown_in_the_state_of_an_optimizer_is_read(tmp_path, monkeypatch):
+    class Adding(TunedModule):
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["optimizer_states"][0]["lookahead"] = 1
+
+    reads = Reads(monkeypatch)
+    run(tmp_path, Adding([1.0]))
+    assert reads.count == 1
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_the_scale_of_mixed_precision_is_restored_if_it_changed(tmp_path, monkeypatch, changes):
+    reads, scaler = Reads(monkeypatch), torch.amp.GradScaler("cpu", init_scale=64.0)
+    scales = []
+
+    class Scale(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            scales.append(scaler.get_scale())
+
+    def change(module):
+        if changes:
+            scaler.load_state_dict({**scaler.state_dict(), "scale": 2.0})
+
+    precision = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    run(tmp_path, TunedModule([1.0]), Changing(change), Scale(), plugins=[precision])
+    assert scales == [64.0] * 4
+    assert reads.count == (1 if changes else 0)
+
+
+def test_a_best_checkpoint_that_was_replaced_by_its_weights_is_refused(tmp_path):
+    def keep_the_weights(module):
+        module.trainer.save_checkpoint(module.trainer.checkpoint_callback.best_model_path, weights_only=True)
+
+    with pytest.raises(CheckpointError, match=r"epoch=0\.ckpt: .*holds no state of .*FinetuningScheduler"):
+        run(tmp_path, TunedModule([1.0]), Changing(keep_the_weights))
 
 
 def test_a_learning_rate_that_moved_on_since_stays(tmp_path, monkeypatch):
