@@ -437,12 +437,11 @@ class FinetuningScheduler(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Record the progress through the schedule, and how the checkpoint was written."""
-        if self._adapter is not None and self._seam is not None:
+        """Record the progress through the schedule; and when the run is over, how the checkpoint was written."""
+        if self._adapter is not None and self._seam is not None and self._seam.is_removed:
+            # The run is over, so Lightning asked the strategy itself, and saves by it.
             adapter = checkpoint_adapter(self._adapter, shards=saves_model_parallel_shards(trainer.strategy))
-            if self._seam.is_removed:
-                # The run is over, so Lightning asked the strategy itself.
-                checkpoint["state_dict"] = self._translator.collect(adapter)
+            checkpoint["state_dict"] = self._translator.collect(adapter)
             self._translator.sign(checkpoint, adapter)
         if self._fit is not None and self._fit.runner is not None:
             # A subclass may have a state of its own.
