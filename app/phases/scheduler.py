@@ -171,6 +171,14 @@ class FinetuningScheduler(Callback):
         kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}  # the module's
         return kept | of_a_run
 
+    def has_saved(self, path: str | os.PathLike[str]) -> bool:
+        """Tell whether this run has saved a checkpoint at a place, whatever has become of it.
+
+        Args:
+            path: The place.
+        """
+        return self._fit is not None and self._fit.kept_files.has_saved(path)
+
     # -- what an adapter may use of fts_handle: phasewire.adapters.scheduler_handle tells all of it ---------------
 
     @property
