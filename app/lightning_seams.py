@@ -51,10 +51,10 @@ __all__ = [
     "resume_before_validation",
     "save_progress",
     "stands_for_no_optimizer",
+    "state_dict_code",
     "step_of_loggers",
     "strategy_flag",
     "validation_follows",
-    "version_of",
 ]
 
 C = TypeVar("C", bound="ModelCheckpoint")
@@ -213,19 +213,29 @@ def _is_compiled(part: torch.nn.Module) -> bool:
     )
 
 
-def version_of(tensor: torch.Tensor) -> int:
-    """Count how often a tensor's memory was changed in place.
+def state_dict_code(owner: torch.nn.Module | Optimizer) -> Iterator[Callable[..., object]]:
+    """Give what runs when the state of a module or an optimizer is collected or loaded; not that of a module's parts.
 
-    Uses ``Tensor._version``: no public name tells. What goes round autograd (``tensor.data``, numpy, a fused
-    optimizer) is not counted.
+    Uses ``Module._save_to_state_dict`` and ``Module._load_from_state_dict``, and the dicts in which modules and
+    optimizers keep the hooks that are registered for it: no public name gives what was registered.
 
     Args:
-        tensor: The tensor, which was not made in inference mode.
+        owner: The module or the optimizer.
 
-    Returns:
-        The count, which all tensors share that are views of one another.
+    Yields:
+        Its methods and hooks.
     """
-    return tensor._version
+    if isinstance(owner, torch.nn.Module):
+        yield from (owner.state_dict, owner.get_extra_state, owner.set_extra_state)
+        yield from (owner._save_to_state_dict, owner._load_from_state_dict)
+        yield from (*owner._state_dict_pre_hooks.values(), *owner._state_dict_hooks.values())
+        yield from (*owner._load_state_dict_pre_hooks.values(), *owner._load_state_dict_post_hooks.values())
+    else:
+        yield from (owner.state_dict, owner.load_state_dict, owner.__setstate__)
+        yield from owner._optimizer_state_dict_pre_hooks.values()
+        yield from owner._optimizer_state_dict_post_hooks.values()
+        yield from owner._optimizer_load_state_dict_pre_hooks.values()
+        yield from owner._optimizer_load_state_dict_post_hooks.values()
 
 
 def restart_lr_scheduler(scheduler: LRScheduler) -> None:

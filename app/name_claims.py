@@ -22,6 +22,11 @@ class NameClaims:
     def __init__(self) -> None:
         self._held: dict[str, int] = {}
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The names that are claimed."""
+        return tuple(self._held)
+
     def claim(self, path: str | os.PathLike[str]) -> bool:
         """Claim a name.
 

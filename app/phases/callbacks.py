@@ -43,6 +43,9 @@ class Phases(Protocol):
     def depth_remaining(self) -> int:
         """How many phases are still to come."""
 
+    def has_saved(self, path: str | os.PathLike[str]) -> bool:
+        """Tell whether this run has saved a checkpoint at a place."""
+
 
 class FTSEarlyStopping(EarlyStopping):
     """Early stopping whose patience ends the phase, and in the last phase the training.
@@ -245,7 +248,7 @@ class FTSCheckpoint(ModelCheckpoint):
         finally:
             self._saving_in = None
             if self._claims_names:
-                self._release_names()
+                self._release_names(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save where Lightning's callback saves."""
@@ -262,7 +265,12 @@ class FTSCheckpoint(ModelCheckpoint):
             super().on_exception(trainer, pl_module, exception)
         finally:
             self._keeps_best = False
-            self._release_names()
+            self._file_names().end(trainer.strategy.checkpoint_io)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let other runs have the names whose files are still being written, when they are there."""
+        super().teardown(trainer, pl_module, stage)
+        self._file_names().end(trainer.strategy.checkpoint_io)
 
     # Any: metrics are what the module logged.
     def format_checkpoint_name(
@@ -283,7 +291,7 @@ class FTSCheckpoint(ModelCheckpoint):
             raise
         finally:
             self._saving_in = None
-            self._release_names()
+            self._release_names(trainer)
 
     def _explain(self, error: MisconfigurationException, trainer: pl.Trainer) -> None:
         if isinstance(error, PhasewireError):
@@ -305,11 +313,14 @@ class FTSCheckpoint(ModelCheckpoint):
             return not (self._resumed and may_be_replaced(filepath, self.best_k_models, trainer))
 
         self._claims_names = True
-        return not self._file_names().is_free(filepath, trainer, must_stay)
+        phases = self._phases
+        return not self._file_names().is_free(
+            filepath, trainer, must_stay, is_saved=lambda: phases is not None and phases.has_saved(filepath)
+        )
 
-    def _release_names(self) -> None:
+    def _release_names(self, trainer: pl.Trainer) -> None:
         self._claims_names = False
-        self._file_names().release()
+        self._file_names().release(trainer.strategy.checkpoint_io)
 
     def _file_names(self) -> FileNames:
         if self._names is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.app.atomic_save import is_local
 from phasewire.app.lightning_seams import callbacks_of, last_saved
 from phasewire.app.name_claims import NameClaims
+from phasewire.app.phases.pending_saves import finish_saves, saves_files_later
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from lightning.fabric.plugins import CheckpointIO
 
 __all__ = ["FileNames", "may_be_replaced", "newest_link", "relocated"]
 
@@ -32,6 +35,7 @@ class FileNames:
         self._claims = NameClaims()
         self._there_before: frozenset[str] = frozenset()
         self._own: set[str] = set()
+        self._awaited: set[str] = set()
         self._warned = False
 
     def begin(self, folder: str | os.PathLike[str] | None) -> None:
@@ -44,30 +48,60 @@ class FileNames:
         self._there_before = frozenset(os.listdir(folder) if local else ())  # noqa: PTH208  # their names alone
         self._warned = False
 
-    def is_free(self, path: str | os.PathLike[str], trainer: pl.Trainer, exists: Callable[[], bool]) -> bool:
+    def is_free(
+        self,
+        path: str | os.PathLike[str],
+        trainer: pl.Trainer,
+        exists: Callable[[], bool],
+        *,
+        is_saved: Callable[[], bool],
+    ) -> bool:
         """Tell whether a name can be taken, and keep it for this process until :meth:`release`; call it on all ranks.
 
         Args:
             path: The name.
             trainer: The running Trainer.
             exists: Whether the file is there and must stay.
+            is_saved: Whether this run has saved a file of that name.
 
         Returns:
             Whether it is free.
         """
         name = os.fspath(path)
+        if trainer.strategy.reduce_boolean_decision(name in self._awaited, all=False):
+            return False
         refused = trainer.is_global_zero and not self._claims.claim(name)
         taken = trainer.strategy.reduce_boolean_decision(refused, all=False)
         if not taken and not exists():
             self._own.add(name)
             return True
         self._claims.release(name)
-        if taken or self._is_foreign(name, trainer):
+        if taken or (self._is_foreign(name, trainer) and not is_saved()):
             self._warn(name)
         return False
 
-    def release(self) -> None:
-        """Let other processes have the names whose files are saved now, or never will be."""
+    def release(self, checkpoint_io: CheckpointIO) -> None:
+        """Let other processes have the names whose files are saved now, or never will be.
+
+        Args:
+            checkpoint_io: That of the strategy: a name whose file it writes later is kept until the file is there.
+        """
+        later = saves_files_later(checkpoint_io)
+        self._awaited = {name for name in self._claims.held if later and not Path(name).exists()}
+        for name in self._claims.held:
+            if name not in self._awaited:
+                self._claims.release(name)
+
+    def end(self, checkpoint_io: CheckpointIO) -> None:
+        """Let other processes have all names, when the files are there.
+
+        Args:
+            checkpoint_io: That of the strategy.
+        """
+        if self._awaited:
+            with suppress(Exception):  # the plugin raises it again when the Trainer is torn down
+                finish_saves(checkpoint_io)
+        self._awaited = set()
         self._claims.release()
 
     def _is_foreign(self, name: str, trainer: pl.Trainer) -> bool:

@@ -40,6 +40,7 @@ class KeptFiles:
         self._best_so_far: set[str] = set()
         self._origin: str | None = None
         self._resumed_from: str | None = None
+        self._saved: set[str] = set()
 
     @property
     def put_off(self) -> list[str]:
@@ -72,6 +73,14 @@ class KeptFiles:
             if os.path.dirname(_key(path)) == folder and _key(path) not in (self._resumed_from, *named):  # noqa: PTH120
                 self._put_off[_key(path)] = path
 
+    def has_saved(self, path: str | os.PathLike[str]) -> bool:
+        """Tell whether this run has saved a checkpoint at a place, whatever has become of it.
+
+        Args:
+            path: The place.
+        """
+        return _key(path) in self._saved
+
     def note_saved(self, path: str | os.PathLike[str], remove: Remove) -> None:
         """Note a checkpoint that was saved just now.
 
@@ -79,6 +88,7 @@ class KeptFiles:
             path: Where it is.
             remove: Removes a file.
         """
+        self._saved.add(_key(path))
         self._put_off.pop(_key(path), None)
         self._named_in[_key(path)] = self._named_now()
         self._best_so_far.update(self._named_now())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lightning.fabric.plugins import CheckpointIO
 
-__all__ = ["finish_saves", "load_when_written"]
+__all__ = ["finish_saves", "load_when_written", "saves_files_later"]
 
 #: How long a file may take from the moment it is wanted, in seconds.
 _LONGEST_WAIT = 300.0
@@ -36,6 +36,19 @@ def finish_saves(checkpoint_io: CheckpointIO) -> None:
         if isinstance(layer, AsyncCheckpointIO):
             # It waits for its thread, and begins a new one with the next save.
             layer.teardown()
+
+
+def saves_files_later(checkpoint_io: CheckpointIO) -> bool:
+    """Tell whether a file may not be there yet when it was saved, and will be.
+
+    Args:
+        checkpoint_io: The strategy's; it may wrap others.
+
+    Returns:
+        Whether Lightning's ``AsyncCheckpointIO`` lets Lightning's own plugin, or a subclass of it, write.
+    """
+    layers = list(_layers(checkpoint_io))
+    return isinstance(layers[-1], TorchCheckpointIO) and any(isinstance(each, AsyncCheckpointIO) for each in layers)
 
 
 # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.

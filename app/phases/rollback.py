@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from phasewire.adapters.base import StrategyAdapter
     from phasewire.app.phases.thaw import BatchNorm
 
-__all__ = ["ThawedState", "is_defined_elsewhere", "optimizers_kept_on_failure", "runs_code_of_others"]
+__all__ = ["ThawedState", "is_defined_elsewhere", "optimizers_kept_on_failure", "package_of", "runs_code_of_others"]
 
 #: The hooks that an adapter is asked during a transition.
 _HOOKS: Final = (
@@ -57,8 +57,20 @@ def is_defined_elsewhere(hook: Callable[..., object]) -> bool:
     Returns:
         Whether it is defined in another package.
     """
+    return package_of(hook) != _OUR_PACKAGE
+
+
+def package_of(hook: Callable[..., object]) -> str:
+    """Tell in which package something is defined that can be called.
+
+    Args:
+        hook: A function or method, bound or partially applied, or an object of a class.
+
+    Returns:
+        The name of the package, the first of a dotted one.
+    """
     function = hook.func if isinstance(hook, partial) else hook
-    return getattr(function, "__module__", "").partition(".")[0] != _OUR_PACKAGE
+    return (getattr(function, "__module__", None) or "").partition(".")[0]
 
 
 class ThawedState:

@@ -16,11 +16,12 @@ from phasewire.adapters.transitions import PhaseProgress
 from phasewire.app.lightning_seams import forget_compiled_code
 from phasewire.app.phases.adapter_calls import calling, require_names
 from phasewire.app.phases.criteria import EpochCriterion
+from phasewire.app.phases.load_hooks import is_given_checkpoints
 from phasewire.app.phases.module_parameters import ModuleParameters
 from phasewire.app.phases.optimization import PhaseOptimization
 from phasewire.app.phases.optimizer_checks import require_usable_optimizer
 from phasewire.app.phases.restore import restore_best
-from phasewire.app.phases.rollback import ThawedState, is_defined_elsewhere, runs_code_of_others
+from phasewire.app.phases.rollback import ThawedState, runs_code_of_others
 from phasewire.app.phases.run_standing import RunStanding
 from phasewire.app.phases.schedule_changes import changes_between, record_of, require_resumable
 from phasewire.app.phases.state import PhaseState, installed_versions
@@ -434,9 +435,8 @@ class PhaseRunner:
             return None
         begins_anew = self.schedule.phases[self.depth].new_optimizer is not None
         optimization = None if begins_anew else self._optimization
-        # What another package collects is not asked for once more: the hook is called when a checkpoint is saved.
-        collects_as_we_do = not is_defined_elsewhere(self._adapter.lightning_module_state_dict)
-        already = self._saved_state.current(path) if collects_as_we_do else None
+        must_read = is_given_checkpoints(self._trainer, self._adapter)
+        already = None if must_read else self._saved_state.current(path)
         epoch, depth = restore_best(self._trainer, self._adapter, path, optimization, already=already)
         score = None if checkpoint.best_model_score is None else float(checkpoint.best_model_score)
         return Restored(path, epoch, depth, checkpoint.monitor, score)

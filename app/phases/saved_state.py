@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
-from phasewire.app.lightning_seams import version_of
+from phasewire.app.phases.checksums import can_be_summed, checksum_of
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -27,34 +27,17 @@ __all__ = ["SavedState"]
 
 #: The options of groups that restoring a checkpoint leaves at their newest values.
 _KEPT_OPTIONS: Final = frozenset({"lr", "initial_lr"})
-_SAMPLED_VALUES: Final = 64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tensor:
-    """A tensor at one moment: where its memory is, how often that was changed, and some of its values.
-
-    The values are for what is changed behind torch's back (``parameter.data.copy_(...)``), which it does not count.
-    """
-
-    place: tuple[object, ...]
-    sample: torch.Tensor
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Tensor) and self.place == other.place and torch.equal(self.sample, other.sample)
-
-    def __hash__(self) -> int:
-        return hash(self.place)
 
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """What a checkpoint holds of module and optimizers, and when it was saved."""
+    """What a checkpoint holds of module, optimizers and precision, and when it was saved."""
 
     file: tuple[int, int, int]
     batches: int
     state: object
     optimizers: object
+    precision: object
     parameters: tuple[int, ...]
     written: tuple[int, int]
 
@@ -92,25 +75,29 @@ class SavedState:
         if trainer is None or best is None or os.fspath(path) != best.best_model_path:
             return
         self._saved.clear()
-        if type(trainer.strategy.checkpoint_io) is not TorchCheckpointIO or not Path(path).is_file():
-            return
+        scheduler = checkpoint.get("callbacks", {}).get(SCHEDULER_STATE_KEY)
+        is_plain = type(trainer.strategy.checkpoint_io) is TorchCheckpointIO and Path(path).is_file()
+        if scheduler is None or not is_plain:
+            return  # weights alone, or a file of which it is not known how it is read
+        precision = type(trainer.precision_plugin).__qualname__  # the key under which Lightning keeps its state
         self._saved[os.fspath(path)] = _Moment(
             file=_version_of_file(path),
             batches=_batches(trainer),
             state=_marked(checkpoint.get("state_dict")),
             optimizers=_marked_optimizers(checkpoint.get("optimizer_states")),
+            precision=_marked(checkpoint.get(precision, {})),
             parameters=_parameters(trainer),
-            written=(int(checkpoint["epoch"]), int(checkpoint["callbacks"][SCHEDULER_STATE_KEY]["depth"])),
+            written=(int(checkpoint["epoch"]), int(scheduler["depth"])),
         )
 
     def current(self, path: str) -> tuple[int, int] | None:
-        """Tell whether module and optimizers are what a checkpoint holds, without reading it.
+        """Tell whether module, optimizers and precision are what a checkpoint holds, without reading it.
 
         Args:
             path: The checkpoint.
 
         Returns:
-            The epoch and the phase in which it was written, if they certainly are.
+            The epoch and the phase in which it was written, if the checksums of all that it holds of them are equal.
         """
         trainer, saved = self._trainer, self._saved.get(path)
         if trainer is None or saved is None or _batches(trainer) != saved.batches or not Path(path).is_file():
@@ -119,6 +106,8 @@ class SavedState:
             return None
         strategy = trainer.strategy
         optimizers = [strategy.optimizer_state(optimizer) for optimizer in strategy.optimizers]
+        if _marked(trainer.precision_plugin.state_dict()) != saved.precision:
+            return None
         if _marked(strategy.lightning_module_state_dict()) != saved.state:
             return None
         return saved.written if _marked_optimizers(optimizers) == saved.optimizers else None
@@ -141,10 +130,13 @@ def _marked_optimizers(states: object) -> object:
     """Mark the states of optimizers, but for the options that a restore leaves alone."""
     if not isinstance(states, list):
         return _unknown()
-    return [
-        [_marked(state.get("state")), [_marked(_without_kept(group)) for group in state.get("param_groups", ())]]
-        for state in states
-    ]
+    return [_marked_optimizer(state) for state in states]
+
+
+def _marked_optimizer(state: object) -> object:
+    if not isinstance(state, Mapping) or state.keys() != {"state", "param_groups"}:
+        return _unknown()
+    return _marked(state["state"]), [_marked(_without_kept(group)) for group in state["param_groups"]]
 
 
 # Any: the options of a group are of every type.
@@ -163,14 +155,7 @@ def _marked(value: object) -> object:
 
 
 def _marked_tensor(tensor: torch.Tensor) -> object:
-    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided:
-        return _unknown()
-    if tensor.is_meta or tensor.is_quantized or tensor.is_inference():
-        return _unknown()
-    plain = tensor.detach()
-    values = (plain if plain.is_contiguous() else plain.flatten()).view(-1)
-    place = (plain.data_ptr(), plain.shape, plain.stride(), plain.dtype, plain.device, version_of(tensor))
-    return _Tensor(place, values[:: max(1, values.numel() // _SAMPLED_VALUES)].clone())
+    return checksum_of(tensor) if can_be_summed(tensor) else _unknown()
 
 
 def _unknown() -> object:

@@ -171,6 +171,14 @@ class FinetuningScheduler(Callback):
         kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}  # the module's
         return kept | of_a_run
 
+    def has_saved(self, path: str | os.PathLike[str]) -> bool:
+        """Tell whether this run has saved a checkpoint at a place, whatever has become of it.
+
+        Args:
+            path: The place.
+        """
+        return self._fit is not None and self._fit.kept_files.has_saved(path)
+
     # -- what an adapter may use of fts_handle: phasewire.adapters.scheduler_handle tells all of it ---------------
 
     @property
@@ -437,12 +445,11 @@ class FinetuningScheduler(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Record the progress through the schedule, and how the checkpoint was written."""
-        if self._adapter is not None and self._seam is not None:
+        """Record the progress through the schedule; and when the run is over, how the checkpoint was written."""
+        if self._adapter is not None and self._seam is not None and self._seam.is_removed:
+            # The run is over, so Lightning asked the strategy itself, and saves by it.
             adapter = checkpoint_adapter(self._adapter, shards=saves_model_parallel_shards(trainer.strategy))
-            if self._seam.is_removed:
-                # The run is over, so Lightning asked the strategy itself.
-                checkpoint["state_dict"] = self._translator.collect(adapter)
+            checkpoint["state_dict"] = self._translator.collect(adapter)
             self._translator.sign(checkpoint, adapter)
         if self._fit is not None and self._fit.runner is not None:
             # A subclass may have a state of its own.

@@ -21,6 +21,7 @@ from phasewire.app.phases.checkpoint_access import (
     require_version,
     writable,
 )
+from phasewire.app.phases.load_hooks import may_change_checkpoints
 from phasewire.app.phases.mapped_checkpoint import can_be_mapped, loading_into_memory, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 from phasewire.app.phases.undamaged import SavedFiles
@@ -92,6 +93,7 @@ class _TranslatedCheckpoints:
     """Reads and writes checkpoints in the strategy's place, and with its own methods."""
 
     seam: StrategySeam
+    _is_known: bool
 
     def __init__(
         self,
@@ -133,6 +135,7 @@ class _TranslatedCheckpoints:
         elif isinstance(adapter, ShardedCheckpoints):
             replacements["optimizer_state"] = adapter.optimizer_state
         self.seam = seam = StrategySeam(self._strategy, replacements)
+        self._is_known = not may_change_checkpoints(self._translator, seam)
         if parallel is not None:
             # What the adapter's hooks come down to: the strategy's own would load the optimizer too soon.
             seam.load_checkpoint, seam.load_model_state_dict = parallel.load_checkpoint, parallel.load_model_state_dict
@@ -189,7 +192,8 @@ class _TranslatedCheckpoints:
         # Lightning waits only after this; before, processes that do not write would note that there is no file.
         self._strategy.barrier("phasewire.save_checkpoint")
         self._saved_files.note(path)
-        self._saved_state.note_saved(filepath, checkpoint)
+        if self._is_known:
+            self._saved_state.note_saved(filepath, checkpoint)
         self._kept_files.note_saved(filepath, self.seam.remove_checkpoint)
 
     def remove_checkpoint(self, filepath: str | os.PathLike[str]) -> None:

@@ -7,7 +7,8 @@ import torch
 from lightning.pytorch.callbacks import OnExceptionCheckpoint
 
 from phasewire.adapters import CheckpointError, StrategyAdapter
-from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app import CheckpointTranslator, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app.checkpoint import CHECKPOINT_KEY, FORMAT_VERSION
 from tuning import Batches, TunedModule, fit, make_trainer
 
 pytestmark = [
@@ -71,6 +72,33 @@ def renamed(tmp_path_factory):
     trainer = build(folder, calls=calls)
     fit(trainer, module)
     return folder, calls, module
+
+
+def test_every_checkpoint_is_signed_once_and_no_hook_changes_what_is_signed(tmp_path):
+    class Counting(CheckpointTranslator):
+        signed = 0
+
+        def sign(self, checkpoint, adapter):
+            self.signed += 1
+            super().sign(checkpoint, adapter)
+
+    class Changing(TunedModule):
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint[CHECKPOINT_KEY] = {"format": 99}
+
+    translator, checkpoint = Counting(), FTSCheckpoint(tmp_path, monitor="val_loss", save_top_k=-1, filename="{epoch}")
+    stopping = FTSEarlyStopping("val_loss", patience=99)
+    trainer = make_trainer(
+        tmp_path, FinetuningScheduler(SCHEDULE, translator=translator), stopping, checkpoint, max_epochs=2
+    )
+    fit(trainer, Changing([2.0, 1.0]))
+
+    records = [torch.load(path, weights_only=True)[CHECKPOINT_KEY] for path in tmp_path.glob("*.ckpt")]
+    assert [record["format"] for record in records] == [FORMAT_VERSION] * 2
+    assert translator.signed == 2
+
+    trainer.save_checkpoint(tmp_path / "after.ckpt")
+    assert translator.signed == 3
 
 
 def test_a_fit_collects_every_checkpoint_and_restores_between_phases_through_the_adapter(renamed):

@@ -32,9 +32,9 @@ from phasewire.app.lightning_seams import (
     move_checkpoints_last,
     replace_callbacks,
     restart_lr_scheduler,
+    state_dict_code,
     step_of_loggers,
     strategy_flag,
-    version_of,
 )
 from process_runner import run_script
 from seam_recorder import (
@@ -247,22 +247,30 @@ def test_where_nothing_was_compiled_no_part_of_the_module_is_looked_at(monkeypat
     forget_compiled_code(Layers())
 
 
-# -- tensors -------------------------------------------------------------------------------------------------------
+# -- state dicts ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}])
-def test_a_step_of_an_optimizer_is_a_change_of_the_weights_and_of_its_state(options: dict[str, bool]) -> None:
-    layer = nn.Linear(2, 2)
-    optimizer = SGD(layer.parameters(), lr=0.1, momentum=0.9, **options)
-    layer(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    tensors = [layer.weight, optimizer.state[layer.weight]["momentum_buffer"]]
-    before = [version_of(tensor) for tensor in tensors]
+@pytest.mark.parametrize(
+    ("owner", "register"),
+    [
+        (nn.Linear(1, 1), "register_state_dict_pre_hook"),
+        (nn.Linear(1, 1), "register_state_dict_post_hook"),
+        (nn.Linear(1, 1), "register_load_state_dict_pre_hook"),
+        (nn.Linear(1, 1), "register_load_state_dict_post_hook"),
+        (SGD([torch.ones(1)]), "register_state_dict_pre_hook"),
+        (SGD([torch.ones(1)]), "register_state_dict_post_hook"),
+        (SGD([torch.ones(1)]), "register_load_state_dict_pre_hook"),
+        (SGD([torch.ones(1)]), "register_load_state_dict_post_hook"),
+    ],
+)
+def test_what_is_registered_for_a_state_dict_is_found(owner: nn.Module | Optimizer, register: str) -> None:
+    def hook(*_: object) -> None: ...
 
-    optimizer.step()
+    assert {code.__module__.partition(".")[0] for code in state_dict_code(owner)} == {"torch"}
 
-    assert all(version_of(tensor) > version for tensor, version in zip(tensors, before, strict=True))
-    assert version_of(layer.weight.detach()) == version_of(layer.weight)
+    getattr(owner, register)(hook)
+
+    assert [code.__name__ for code in state_dict_code(owner) if code.__module__ == __name__] == ["hook"]
 
 
 # -- lr schedulers -------------------------------------------------------------------------------------------------

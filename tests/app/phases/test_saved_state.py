@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 
 from phasewire.adapters import StrategyAdapter
-from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app import CheckpointError, CheckpointTranslator, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from tuning import TunedModule, fit, make_trainer, state_of
 
 SCHEDULE = {0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.1.*"]}}
@@ -51,11 +52,12 @@ class Changing(Callback):
             self.change(pl_module)
 
 
-def run(tmp_path, module, *others, adapter=StrategyAdapter):
+def run(tmp_path, module, *others, adapter=StrategyAdapter, plugins=(), **parts):
     beginning, checkpoint = Beginning(), FTSCheckpoint(tmp_path, monitor="val_loss", filename="{epoch}", save_top_k=-1)
-    scheduler = FinetuningScheduler(SCHEDULE, custom_strategy_adapters={"auto": adapter})
+    scheduler = FinetuningScheduler(SCHEDULE, custom_strategy_adapters={"auto": adapter}, **parts)
     stopping = FTSEarlyStopping("val_loss", patience=99)
-    fit(make_trainer(tmp_path, *others, scheduler, stopping, checkpoint, beginning, max_epochs=2), module)
+    callbacks = (*others, scheduler, stopping, checkpoint, beginning)
+    fit(make_trainer(tmp_path, *callbacks, max_epochs=2, plugins=list(plugins)), module)
     return beginning
 
 
@@ -100,18 +102,99 @@ def test_a_hook_is_given_the_checkpoint_and_what_it_changes_counts(tmp_path):
     assert torch.equal(beginning.weights["head.weight"], stored["state_dict"]["head.weight"])
 
 
-def test_what_a_hook_is_given_is_not_copied(tmp_path):
+def test_a_hook_is_given_what_the_file_holds_and_not_what_the_module_does(tmp_path):
     class Hooked(TunedModule):
         def on_load_checkpoint(self, checkpoint):
-            own = self.state_dict()
-            self.are_own = [
-                own[name].data_ptr() == value.data_ptr() for name, value in checkpoint["state_dict"].items()
-            ]
+            own = [value.data_ptr() for value in self.state_dict().values()]
+            self.is_own = any(value.data_ptr() in own for value in checkpoint["state_dict"].values())
 
     module = Hooked([1.0])
     run(tmp_path, module)
-    assert module.are_own
-    assert all(module.are_own)
+    assert not module.is_own
+
+
+class SeenInPart(torch.nn.BatchNorm1d):
+    def _load_from_state_dict(self, state_dict, *args, **kwargs):
+        super()._load_from_state_dict(state_dict, *args, **kwargs)
+        self.seen = True
+
+
+class SeenAsExtra(torch.nn.BatchNorm1d):
+    def get_extra_state(self):
+        return torch.ones(1)
+
+    def set_extra_state(self, state):
+        self.seen = True
+
+
+class SavedInPart(torch.nn.BatchNorm1d):
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        self.seen = True
+
+
+def seen_before(layer, *_):
+    layer.seen = True
+
+
+@pytest.mark.parametrize("kind", [SeenInPart, SeenAsExtra, SavedInPart])
+def test_a_part_of_the_module_that_loads_in_its_own_way_is_given_the_file(tmp_path, monkeypatch, kind):
+    reads, module = Reads(monkeypatch), TunedModule([1.0])
+    module.layers[2] = kind(4)
+    run(tmp_path, module)
+    assert reads.count == 1
+    assert module.layers[2].seen
+
+
+@pytest.mark.parametrize("register", ["register_load_state_dict_pre_hook", "register_load_state_dict_post_hook"])
+def test_a_hook_of_a_part_of_the_module_is_called(tmp_path, register):
+    module = TunedModule([1.0])
+    getattr(module.layers[0], register)(seen_before)
+    run(tmp_path, module)
+    assert module.layers[0].seen
+
+
+@pytest.mark.parametrize("register", ["register_load_state_dict_pre_hook", "register_load_state_dict_post_hook"])
+def test_a_hook_of_the_optimizer_is_called(tmp_path, register):
+    def optimizer(parameters):
+        made = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+        getattr(made, register)(seen_before)
+        return made
+
+    module = TunedModule([1.0], optimizer=optimizer)
+    run(tmp_path, module)
+    assert module.trainer.optimizers[0].seen
+
+
+def test_an_optimizer_that_loads_in_its_own_way_is_given_the_file(tmp_path):
+    class Seen(torch.optim.SGD):
+        def load_state_dict(self, state_dict):
+            super().load_state_dict(state_dict)
+            self.seen = True
+
+    module = TunedModule([1.0], optimizer=lambda parameters: Seen(parameters, lr=0.1, momentum=0.9))
+    run(tmp_path, module)
+    assert module.trainer.optimizers[0].seen
+
+
+def test_a_translator_of_the_user_is_given_the_file(tmp_path, monkeypatch):
+    reads = Reads(monkeypatch)
+
+    class Translator(CheckpointTranslator):
+        def translate(self, checkpoint, adapter, path, *, resuming):
+            checkpoint["state_dict"]["head.bias"] = torch.full((1,), 7.0)
+            return super().translate(checkpoint, adapter, path, resuming=resuming)
+
+    beginning = run(tmp_path, TunedModule([1.0]), translator=Translator())
+    assert reads.count == 1
+    assert beginning.weights["head.bias"] == 7.0
+
+
+def test_hooks_that_torch_itself_brings_along_read_nothing(tmp_path, monkeypatch):
+    reads, module = Reads(monkeypatch), TunedModule([1.0])
+    torch.nn.utils.parametrizations.weight_norm(module.layers[0])
+    run(tmp_path, module)
+    assert reads.count == 0
 
 
 @pytest.mark.parametrize(
@@ -139,6 +222,19 @@ def change_a_weight(module):
 
 def change_a_weight_behind_torch(module):
     module.head.weight.data.add_(1.0)
+
+
+def change_one_of_many_weights_behind_torch(module):
+    module.wide.weight.data[0, 1] += 1.0
+
+
+def change_the_sign_of_two_of_many_weights_behind_torch(module):
+    module.wide.weight.data[0, 1] *= -1.0
+    module.wide.weight.data[0, 3] *= -1.0
+
+
+def exchange_many_weights_behind_torch(module):
+    module.wide.weight.data.copy_(module.wide.weight.data.flip(0, 1))
 
 
 def put_in_another_weight(module):
@@ -170,6 +266,9 @@ def write_another_file(module):
     [
         change_a_weight,
         change_a_weight_behind_torch,
+        change_one_of_many_weights_behind_torch,
+        change_the_sign_of_two_of_many_weights_behind_torch,
+        exchange_many_weights_behind_torch,
         put_in_another_weight,
         change_a_buffer,
         change_the_momentum,
@@ -178,7 +277,9 @@ def write_another_file(module):
     ],
 )
 def test_what_changes_after_the_checkpoint_was_saved_is_restored(tmp_path, change):
-    assert is_as_saved(run(tmp_path, TunedModule([1.0]), Changing(change)), tmp_path)
+    module = TunedModule([1.0])
+    module.wide = torch.nn.Linear(100, 100)
+    assert is_as_saved(run(tmp_path, module, Changing(change)), tmp_path)
 
 
 def test_weights_that_a_hook_puts_into_the_checkpoint_are_restored(tmp_path):
@@ -188,6 +289,43 @@ def test_weights_that_a_hook_puts_into_the_checkpoint_are_restored(tmp_path):
             checkpoint["state_dict"] = checkpoint["state_dict"] | halved
 
     assert is_as_saved(run(tmp_path, Averaging([1.0])), tmp_path)
+
+
+def test_what_is_unknown_in_the_state_of_an_optimizer_is_read(tmp_path, monkeypatch):
+    class Adding(TunedModule):
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["optimizer_states"][0]["lookahead"] = 1
+
+    reads = Reads(monkeypatch)
+    run(tmp_path, Adding([1.0]))
+    assert reads.count == 1
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_the_scale_of_mixed_precision_is_restored_if_it_changed(tmp_path, monkeypatch, changes):
+    reads, scaler = Reads(monkeypatch), torch.amp.GradScaler("cpu", init_scale=64.0)
+    scales = []
+
+    class Scale(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            scales.append(scaler.get_scale())
+
+    def change(module):
+        if changes:
+            scaler.load_state_dict({**scaler.state_dict(), "scale": 2.0})
+
+    precision = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    run(tmp_path, TunedModule([1.0]), Changing(change), Scale(), plugins=[precision])
+    assert scales == [64.0] * 4
+    assert reads.count == (1 if changes else 0)
+
+
+def test_a_best_checkpoint_that_was_replaced_by_its_weights_is_refused(tmp_path):
+    def keep_the_weights(module):
+        module.trainer.save_checkpoint(module.trainer.checkpoint_callback.best_model_path, weights_only=True)
+
+    with pytest.raises(CheckpointError, match=r"epoch=0\.ckpt: .*holds no state of .*FinetuningScheduler"):
+        run(tmp_path, TunedModule([1.0]), Changing(keep_the_weights))
 
 
 def test_a_learning_rate_that_moved_on_since_stays(tmp_path, monkeypatch):
