@@ -41,7 +41,7 @@ class Place:
     Attributes:
         kind: The ``newest`` checkpoint of those to resume from, or the ``previous`` one, for the newest must be
             refused; the newest from ``before`` the fault, or the one ``previous to before``, for that must be refused;
-            the newest ``best`` checkpoint, or the ``link`` to it; or the ``start``, for which no checkpoint may be there.
+            the newest ``best`` checkpoint, or the ``link`` to it; or the ``start``, where no checkpoint may be there.
         step: The global step at which it was saved.
     """
 
