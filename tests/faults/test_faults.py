@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 
+import fault_adapters
 import fault_page
 import fault_runs
-from fault_table import FAULTS
+from fault_table import FAULTS, START
+from phasewire.adapters import StrategyAdapter
 from process_runner import run_script
 
 TIME_LIMIT_SECONDS = 880
@@ -33,6 +36,30 @@ def test_nothing_is_lost_and_the_run_goes_on_after(fault, results):
         pytest.skip(result["skipped"])
     assert result["cases"] == len(fault.cases) > 0
     assert result["problems"] == []
+
+
+def test_an_adapter_raises_in_every_hook_of_the_contract():
+    hooks = {name for name, member in vars(StrategyAdapter).items() if inspect.isfunction(member) and name[0] != "_"}
+
+    # What an adapter sets and what it overrides may be called the same way: exec_ft_phase is set in __init__.
+    assert {hook for hook, _ in fault_adapters.HOOKS} == {*hooks, "exec_ft_phase"}
+
+
+def test_only_what_saved_nothing_starts_anew():
+    starts = {fault.id for fault in FAULTS for case in fault.cases if (case.goes_on or fault.goes_on) == START}
+    raises_first = {f"adapter-raises-in-{hook}" for hook, in_transition in fault_adapters.HOOKS if not in_transition}
+
+    # That no checkpoint is there is looked at before the run starts. Here: that nobody takes the start for an easy way.
+    assert starts == raises_first | {
+        "read-only-from-the-start",
+        "killed-while-saving",
+        "interrupted-while-saving",
+        "run-folder-deleted",
+        "sigkill-at-every-step",
+        "sigint-at-every-step",
+        "metric-never-logged",
+    }
+    assert sum((case.goes_on or fault.goes_on) == START for fault in FAULTS for case in fault.cases) == len(starts)
 
 
 def test_every_fault_has_a_name_of_its_own():

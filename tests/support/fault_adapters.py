@@ -21,6 +21,7 @@ HOOKS: list[tuple[str, bool]] = [
     ("validate_ft_sched", False),
     ("on_after_init_fts", False),
     ("on_before_fts_fit_start", False),
+    ("fts_optim_inspect", False),
     ("phase0_optimizer_override", False),
     ("checkpoint_renamings", False),
     ("exec_ft_phase", False),
@@ -34,6 +35,15 @@ HOOKS: list[tuple[str, bool]] = [
     ("logical_param_translation", True),
     ("on_phase_thawed", True),
 ]
+
+#: With which schedule a hook is called that is not called with every one.
+SCHEDULES: dict[str, Any] = {
+    "gen_ft_schedule": None,
+    "fts_optim_inspect": {
+        **JOB.schedule,
+        1: {**JOB.schedule[1], "new_optimizer": {"optimizer_init": {"class_path": "torch.optim.SGD"}}},
+    },
+}
 
 
 def job_raising_in(hook: str, *, in_transition: bool) -> Job:
@@ -59,5 +69,5 @@ def job_raising_in(hook: str, *, in_transition: bool) -> Job:
             hook,
             lambda self, *arguments, **options: burn(self, original, self, *arguments, **options),
         )
-    schedule = None if hook == "gen_ft_schedule" else JOB.schedule
+    schedule = SCHEDULES.get(hook, JOB.schedule)
     return replace(JOB, schedule=schedule, adapter=BurningAdapter)

@@ -13,7 +13,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from fault_scene import JOB, Scene
-from resuming import Outcome
+from resuming import STEPS_PER_EPOCH, Moment, Outcome
 
 EVERY_STEP = replace(JOB, recovery={"every_n_train_steps": 1})
 BY_EPOCHS = replace(
@@ -35,6 +35,10 @@ BY_EPOCHS = replace(
     val_losses=(),  # the real ones
 )
 LINKING = replace(JOB, checkpoint={"save_last": "link"})
+
+
+#: Seconds after which a process that waits for another one must have stopped.
+MOST_SECONDS = 30
 
 
 class FireError(Exception):
@@ -54,6 +58,15 @@ def fail(scene: Scene) -> None:
 
 def fill_disk(scene: Scene) -> None:
     """Leave no room in the file system of the run."""
+    _fill(scene, 0)
+
+
+def fill_disk_after_one_checkpoint(scene: Scene) -> None:
+    """Leave room for one checkpoint and a half."""
+    _fill(scene, scene.best.stat().st_size * 3 // 2)
+
+
+def _fill(scene: Scene, room: int) -> None:
     ballast = os.open(scene.run / "ballast", os.O_CREAT | os.O_WRONLY)
     size = 1 << 16
     while size:
@@ -62,6 +75,7 @@ def fill_disk(scene: Scene) -> None:
         except OSError as error:
             assert error.errno == errno.ENOSPC  # noqa: PT017
             size //= 2
+    os.ftruncate(ballast, os.fstat(ballast).st_size - room)
     os.close(ballast)
     scene.spoil(scene.run / "ballast")
 
@@ -283,12 +297,35 @@ def send(name: str) -> Callable[[Scene], None]:
     return act
 
 
-def on_rank(rank: int, act: Callable[[Scene], None]) -> Callable[[Scene], None]:
-    def only_there(scene: Scene) -> None:
-        if scene.trainer.global_rank == rank:
-            act(scene)
+@dataclass(frozen=True)
+class OnRank:
+    """Acts in one of several processes."""
 
-    return only_there
+    rank: int
+    act: Callable[[Scene], None]
+    ends: int | None
+    """How that process ends: its exit code, the negative number of a signal, or ``None`` if it stays stopped."""
+    says: tuple[str, ...] = ()
+    """What its error says, if it ends with one."""
+    otherwise: Callable[[Scene], None] = nothing
+    """What is done in the others."""
+
+    def __call__(self, scene: Scene) -> None:
+        (self.act if scene.trainer.global_rank == self.rank else self.otherwise)(scene)
+
+
+def log_together_and_fail(scene: Scene) -> None:
+    """Log a metric that all processes must reduce together when somebody asks for it, and fail before that."""
+    scene.trainer.lightning_module.log("late", 1.0, sync_dist=True)
+    fail(scene)
+
+
+def be_elsewhere(scene: Scene) -> None:
+    """Log that metric, too, and take part in nothing until the run of the first process is over."""
+    scene.trainer.lightning_module.log("late", 1.0, sync_dist=True)
+    deadline = time.monotonic() + MOST_SECONDS
+    while not scene.has_ended(rank=0) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 # -- metrics and the clock -----------------------------------------------------------------------------------------
@@ -296,6 +333,14 @@ def on_rank(rank: int, act: Callable[[Scene], None]) -> Callable[[Scene], None]:
 
 def lose_numbers(scene: Scene) -> None:
     scene.trainer.lightning_module._val_losses = [float("nan")]
+
+
+def has_best_of_before(outcome: Outcome) -> bool:
+    """Whether the best checkpoint is that of before the last epoch, in which the metric was no number."""
+    losses = JOB.val_losses[: outcome.trainer.global_step // STEPS_PER_EPOCH - 1]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    name = f"epoch={best}-step={STEPS_PER_EPOCH * (best + 1)}.ckpt"
+    return Path(outcome.trainer.checkpoint_callback.best_model_path).name == name
 
 
 def poison_weights(scene: Scene) -> None:
@@ -307,18 +352,30 @@ def is_finite(outcome: Outcome) -> bool:
     return all(bool(value.isfinite().all()) for value in outcome.module.state_dict().values())
 
 
+def were_restored_finite(outcome: Outcome) -> bool:
+    """Whether the weights were not finite at the end of phase 0, and finite in every batch of the next ones."""
+    finite = outcome.knife.seen.finite
+    in_batches = [value for (hook, step), value in finite.items() if hook == "batch starts" and step >= 4]
+    return not finite["epoch saved", 4] and len(in_batches) == 8 and all(in_batches)
+
+
 def log_nothing(*, from_epoch: int, to_epoch: int = 99) -> Callable[[Scene], None]:
     def act(scene: Scene) -> None:
         module = scene.trainer.lightning_module
         log = module.log
 
         def unless_missing(name: str, *arguments: Any, **options: Any) -> None:
-            if not from_epoch <= module.current_epoch < to_epoch:
-                log(name, *arguments, **options)
+            missing = from_epoch <= module.current_epoch < to_epoch
+            log("another_loss" if missing else name, *arguments, **options)
 
         module.log = unless_missing
 
     return act
+
+
+def turn_clock_back_and_kill(scene: Scene) -> None:
+    turn_clock_back(scene)
+    scene.knife.act_next(Moment("epoch saved", 3), send("SIGKILL"))
 
 
 def turn_clock_back(scene: Scene) -> None:

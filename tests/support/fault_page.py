@@ -21,15 +21,31 @@ def table() -> str:
     return "\n".join([f"{len(FAULTS)} faults in {cases} cases:", "", *rows, ""])
 
 
+WORDS = {
+    "newest": "the newest checkpoint",
+    "previous": "the checkpoint before the newest, which is refused",
+    "before": "the newest checkpoint from before the fault",
+    "previous to before": "the one from before that, as its best checkpoint is replaced by now",
+    "best": "the best checkpoint",
+    "link": "the link to the best checkpoint",
+    "start": "the start: nothing was saved",
+}
+
+
 def place_of(fault: Fault) -> str:
     """Where the run goes on."""
-    words = {
-        "newest": "the newest checkpoint",
-        "earlier": "an earlier checkpoint",
-        "before": "the newest from before the fault",
-        "start": "the start",
-    }
-    return " or ".join(words[word] for word in fault.goes_on.split() if word != "or") or "nowhere: both end"
+    places = [place for place in (case.goes_on or fault.goes_on for case in fault.cases) if place is not None]
+    steps: dict[str, list[int]] = {}
+    for place in places:
+        steps.setdefault(place.kind, []).append(place.step)
+    return "; ".join(_words(kind, of_kind, len(places)) for kind, of_kind in steps.items()) or "nowhere: both end"
+
+
+def _words(kind: str, steps: list[int], cases: int) -> str:
+    if kind == "start":
+        return WORDS[kind] + (f" ({len(steps)} of {cases} cases)" if len(steps) < cases else "")
+    listed = ", ".join(map(str, sorted(set(steps))))
+    return f"{WORDS[kind]}, of step {listed}"
 
 
 def with_table(page: str) -> str:

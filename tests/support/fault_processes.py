@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,13 +23,13 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
+from fault_injections import MOST_SECONDS, OnRank
 from fault_scene import JOB, Injecting, Scene, best_weights, differences, said
+from fault_watch import Seen
 from resuming import Job, Moment, Outcome
 
 Act = Callable[[Scene], Any]
 
-#: Seconds after which a process that waits for another one must have stopped.
-MOST_SECONDS = 30
 GROUP_TIMEOUT_SECONDS = 3
 
 # From <sched.h> and <sys/mount.h>.
@@ -38,6 +39,10 @@ MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 32, 16384, 1 << 18
 
 class RunError(Exception):
     """What a process that was not hit ended with."""
+
+
+class WrongEndError(BaseException):
+    """A process did not end as it should have."""
 
 
 # -- a file system of its own --------------------------------------------------------------------------------------
@@ -124,8 +129,8 @@ def _work_and_end(work: Callable[[], object], log: Path) -> NoReturn:
         os._exit(code)
 
 
-def _wait(children: list[int], *, survivors: Callable[[], bool] | None = None) -> dict[int, int | None]:
-    """Wait for processes; those that do not end in time are killed, and have no code."""
+def _wait(children: list[int], *, are_stopped: Callable[[list[int]], bool] | None = None) -> dict[int, int | None]:
+    """Wait for processes; those that do not end in time, or stay stopped when the others ended, have no code."""
     codes: dict[int, int | None] = {}
     deadline = time.monotonic() + MOST_SECONDS
     while len(codes) < len(children) and time.monotonic() < deadline:
@@ -134,7 +139,8 @@ def _wait(children: list[int], *, survivors: Callable[[], bool] | None = None) -
                 ended, status = os.waitpid(child, os.WNOHANG)
                 if ended:
                     codes[child] = os.waitstatus_to_exitcode(status)
-        if survivors is not None and codes and survivors():
+        left = [child for child in children if child not in codes]
+        if are_stopped is not None and codes and left and are_stopped(left):
             break
         time.sleep(0.01)
     for child in children:
@@ -159,13 +165,12 @@ class TwoProcessJob(Job):
             outcome = self.start(folder, **options)
             if outcome.trainer.global_rank == 0:
                 best = outcome.trainer.checkpoint_callback.best_model_path
-                torch.save({"all": outcome.everything(), "files": outcome.best_files(), "best": best}, told)
+                torch.save(Told(outcome.everything(), best, outcome.knife.seen), told)
 
         codes, errors = in_two_processes(rank_work, folder.parent)
         if any(codes):
             raise RunError(f"{codes}: {errors}")
-        loaded = torch.load(told, weights_only=False)
-        return Told(loaded["all"], loaded["files"], loaded["best"])
+        return torch.load(told, weights_only=False)
 
 
 @dataclass
@@ -173,18 +178,19 @@ class Told:
     """What the first process told of its run."""
 
     all: dict[str, Any]
-    files: dict[str, Any]
     best: str
+    seen: Seen
 
     @property
     def trainer(self) -> Any:
         return SimpleNamespace(checkpoint_callback=SimpleNamespace(best_model_path=self.best))
 
+    @property
+    def knife(self) -> Any:
+        return SimpleNamespace(seen=self.seen)
+
     def everything(self) -> dict[str, Any]:
         return dict(self.all)
-
-    def best_files(self) -> dict[str, Any]:
-        return self.files
 
 
 DDP = TwoProcessJob(**vars(JOB))
@@ -210,7 +216,7 @@ def in_two_processes(work: Callable[[], object], folder: Path) -> tuple[list[int
             work()
 
         children.append(_fork(joined, log))
-    codes = _wait(children, survivors=lambda: _only_stopped_left(children))
+    codes = _wait(children, are_stopped=_are_stopped)
     return [codes[child] for child in children], [log.read_text() if log.exists() else "" for log in logs]
 
 
@@ -227,25 +233,31 @@ def _environment(rank: int, port: int) -> dict[str, str]:
     }
 
 
-def _only_stopped_left(children: list[int]) -> bool:
-    """Whether those that still live do so only because they were stopped."""
-    states = []
-    for child in children:
-        with suppress(FileNotFoundError):
-            states.append(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0])
-    return all(state in "TZ" for state in states)
+def _are_stopped(children: list[int]) -> bool:
+    """Whether processes that have not been waited for live only because they were stopped."""
+    return all(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "T" for child in children)
 
 
-def train_in_two_processes(scene: Scene, moment: Moment | None, act: Act) -> None:
+def train_in_two_processes(scene: Scene, moment: Moment | None, act: OnRank) -> None:
     """Train in two processes, of which one is hit.
 
     Raises:
-        RunError: What the one ended with that was not hit.
+        WrongEndError: One of the others did not end by itself, within the limit and with an error; or the one that is
+            hit ended in another way than its fault tells.
+        RunError: What the others ended with.
     """
     codes, errors = in_two_processes(lambda: scene.train(moment, act), scene.folder)
-    if codes.count(None) > 1 or (codes.count(None) == 1 and not any(errors)):
-        raise RunError(f"The processes did not end within {MOST_SECONDS} seconds: {codes}, {errors}")
-    raise RunError("\n".join(filter(None, errors)))
+    wrong = [
+        f"process {rank} ended with {code}, not {expected} (None: not within {MOST_SECONDS} seconds): {error}"
+        for rank, (code, error) in enumerate(zip(codes, errors, strict=True))
+        for expected in [act.ends if rank == act.rank else 1]
+        if code != expected or (expected == 1 and not error)
+    ]
+    hit, others = errors[act.rank], [error for rank, error in enumerate(errors) if rank != act.rank]
+    wrong += [f"process {act.rank} does not say {text!r}: {hit}" for text in act.says if not re.search(text, hit)]
+    if wrong:
+        raise WrongEndError("\n".join(wrong))
+    raise RunError("\n".join(others))
 
 
 def train_two_runs(scene: Scene, moment: Moment | None, act: Act) -> None:

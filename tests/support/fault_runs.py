@@ -17,14 +17,16 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fault_processes import can_mount
+from fault_processes import WrongEndError, can_mount
 from fault_scene import JOB, Scene, said, step_of
-from fault_table import FAULTS, Act, Fault
+from fault_table import FAULTS, Case, Fault
+from fault_watch import Watching
 from resuming import Job, Moment, Outcome
 
 #: Seconds until a process counts as one that does not end.
@@ -71,6 +73,8 @@ def _work_and_end(work: Callable[[], Any], printed: Path, writing: int) -> None:
     except SystemExit as error:
         traceback.print_exc()
         code, answer = 3, said(error)
+    except WrongEndError as error:
+        code, answer = 4, said(error)
     except BaseException as error:  # noqa: BLE001 - it is told, whatever it is
         traceback.print_exc()
         code, answer = 1, said(error)
@@ -83,32 +87,35 @@ def _work_and_end(work: Callable[[], Any], printed: Path, writing: int) -> None:
 ENDINGS = {"whole": (0,), "error": (1,), "exit": (3,), "killed": (-signal.SIGKILL,)}
 
 
-def problems_of(fault: Fault, case: tuple[Moment | None, Act], folder: Path, whole: Outcome) -> list[str]:
+def problems_of(fault: Fault, case: Case, folder: Path, whole: Outcome) -> list[str]:
     """Inject a fault, and say what does not hold afterwards."""
-    moment, act = case
     folder.mkdir(parents=True)
     scene = Scene(folder, fault.job, whole)
+    ends, place = case.ends or fault.ends, case.goes_on or fault.goes_on
 
     def train() -> list[str]:
-        outcome = fault.train(scene, moment, act)
-        return fault.also(outcome) if fault.also is not None else []
+        outcome = fault.train(scene, case.moment, case.act)
+        return [problem for also in fault.also if ends == "whole" for problem in also(scene, outcome)]
 
     answer, code = in_a_fork(train, folder / "hit.txt")
     printed = (folder / "hit.txt").read_text()
     found = []
-    if code not in ENDINGS[fault.ends]:
-        found.append(f"ended with {code}, not as {fault.ends}: {answer}; {printed[-2000:]}")
-    elif fault.ends == "whole" and answer:
+    if code not in ENDINGS[ends]:
+        found.append(f"ended with {code}, not as {ends}: {answer}; {printed[-2000:]}")
+    elif ends == "whole" and answer:
         found += answer
-    text = answer if fault.ends == "error" and isinstance(answer, str) else printed
-    found += [f"does not say {pattern!r}: {text[-2000:]}" for pattern in fault.says if not re.search(pattern, text)]
+    text = answer if ends == "error" and isinstance(answer, str) else printed
+    patterns = (*fault.says, *case.says)
+    found += [f"does not say {pattern!r}: {text[-2000:]}" for pattern in patterns if not re.search(pattern, text)]
 
     def look() -> list[str]:
-        return scene.lost() + (scene.go_on(fault.goes_on) if fault.goes_on else [])
+        left = scene.lost() + ([] if ends == "killed" else scene.drafts())
+        left += [problem for claim in (*fault.claims, *case.claims) for problem in claim(scene)]
+        return left + (scene.go_on(place, leaves_draft=case.leaves_draft) if place else [])
 
     after, code = in_a_fork(look, folder / "after.txt")
     found += after if code == 0 else [f"what is left cannot be looked at: {after}"]
-    where = f"{moment.hook} {moment.calls_before}: " if moment else ""
+    where = f"{case.moment.hook} {case.moment.calls_before}: " if case.moment else ""
     return [f"{where}{problem}" for problem in found]
 
 
@@ -130,10 +137,10 @@ def main(folder: Path, *wanted: str) -> None:
     wholes: dict[str, Outcome] = {}
 
     def whole_of(job: Job) -> Outcome:
-        undisturbed = JOB if job.schedule is None or job.adapter is not None else job
+        undisturbed = replace(job, adapter=None, schedule=job.schedule or JOB.schedule)
         key = repr(undisturbed)
         if key not in wholes:
-            wholes[key] = undisturbed.start(folder / f"whole{len(wholes)}" / "run")
+            wholes[key] = undisturbed.start(folder / f"whole{len(wholes)}" / "run", knife=Watching())
         return wholes[key]
 
     results: dict[str, Any] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import lightning.pytorch as pl
 import torch
 import yaml
 
-from resuming import Job, Knife, Moment, Outcome, differences
+from fault_watch import Stand, Watching, standing
+from phasewire.app import CheckpointError
+from resuming import Job, Moment, Outcome, differences
 
 SCHEDULE = {
     0: {"params": ["head.*"], "max_transition_epoch": 2},
@@ -30,6 +34,21 @@ JOB = Job(
 )
 
 
+@dataclass(frozen=True)
+class Place:
+    """From where a run goes on: exactly one file, or the start.
+
+    Attributes:
+        kind: The ``newest`` checkpoint of those to resume from, or the ``previous`` one, for the newest must be
+            refused; the newest from ``before`` the fault, or the one ``previous to before``, for that must be refused;
+            the newest ``best`` checkpoint, or the ``link`` to it; or the ``start``, where no checkpoint may be there.
+        step: The global step at which it was saved.
+    """
+
+    kind: str
+    step: int = 0
+
+
 class Scene:
     """One run, in a folder of its own.
 
@@ -40,6 +59,7 @@ class Scene:
     """
 
     trainer: pl.Trainer
+    knife: Injecting
 
     def __init__(self, folder: Path, job: Job, whole: Outcome) -> None:
         self.folder, self.job, self.whole = folder, job, whole
@@ -69,9 +89,10 @@ class Scene:
             newest = self.recovery[0]
             act(self)
             self.note_before()
-            return self.job.start(self.run, ckpt_path=newest)
+            return self.job.start(self.run, knife=Injecting(self, None, act), ckpt_path=newest)
         finally:
             self.close()
+            self._note_end()
 
     def spoil(self, path: Path) -> Path:
         """Note that a file is about to be destroyed by the fault."""
@@ -92,31 +113,63 @@ class Scene:
         if self._noted:
             return
         self._noted = True
-        names = {str(path.relative_to(self.run)) for path in files_of(self.run)} - self._damaged
-        note = {"files": sorted(names), "damaged": sorted(self._damaged)}
-        (self.folder / "before.json").write_text(json.dumps(note))
+        files = {str(path.relative_to(self.run)): digest_of(path) for path in files_of(self.run)}
+        whole = {name: digest for name, digest in files.items() if name not in self._damaged}
+        (self.folder / "before.json").write_text(json.dumps({"files": whole, "damaged": sorted(self._damaged)}))
 
-    def _read_note(self) -> dict[str, list[str]]:
+    def _note_end(self) -> None:
+        """Note where the run stands that was hit, with its weights, however it ended."""
+        with suppress(AttributeError):  # it did not come as far as having a Trainer
+            torch.save(
+                {"stand": standing(self.trainer), "batches": self.knife.calls.get("batch starts", 0)},
+                self._end_of(self.trainer.global_rank),
+            )
+
+    def _end_of(self, rank: int) -> Path:
+        return self.folder / f"end{rank}.pt"
+
+    def has_ended(self, rank: int) -> bool:
+        """Whether the run of a process is over, in which no error is swallowed that the process ends with."""
+        return self._end_of(rank).exists()
+
+    def ended(self, rank: int = 0) -> tuple[Stand, int]:
+        """Where the run that was hit ended, and how many batches it had begun."""
+        end = torch.load(self._end_of(rank), weights_only=False)
+        return end["stand"], end["batches"]
+
+    @property
+    def before(self) -> dict[str, str]:
+        """The files that were there when the fault struck and that it left alone, with the digests of their bytes."""
+        return self._read_note()["files"]
+
+    @property
+    def damaged(self) -> list[str]:
+        """The files that the fault destroyed."""
+        return self._read_note()["damaged"]
+
+    def _read_note(self) -> dict[str, Any]:
         path = self.folder / "before.json"
-        note: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {"files": [], "damaged": []}
+        note: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"files": {}, "damaged": []}
         return note
 
     # -- what must hold ------------------------------------------------------------------------------------------
 
     def lost(self) -> list[str]:
-        """Say which files were lost: gone or unreadable, and not replaced by what the run goes on from."""
+        """Say which files were lost: gone, changed or unreadable, and not replaced by what the run goes on from."""
         noted = self._read_note()
         needed = self._named_by_newest()
         problems = []
-        for name in noted["files"]:
+        for name, digest in noted["files"].items():
             path = self.run / name
             if path.is_file():
                 problems += [f"{name} cannot be read: {reason}" for reason in unreadable(path)]
+                if path.suffix == ".ckpt" and not path.is_symlink() and digest_of(path) != digest != "":
+                    problems.append(f"{name} was changed")
             elif path.parent.name != "best" or path.name in needed:
                 problems.append(f"{name} is gone")
         return problems + [
             f"{path.name} is half a file"
-            for path in (self.run / "recovery").glob("*.ckpt")
+            for path in self.run.rglob("*.ckpt")
             if str(path.relative_to(self.run)) not in noted["damaged"]
             for _ in unreadable(path)
         ]
@@ -133,37 +186,83 @@ class Scene:
                 }
         return set()
 
-    def go_on(self, goes_on: str) -> list[str]:
-        """Resume without the fault, and say what differs from a run that was never hit.
+    def drafts(self) -> list[str]:
+        """Say what was left of files that were not finished."""
+        return [f"{path.name} is left" for path in files_of(self.run) if "draft" in path.name]
+
+    def go_on(self, place: Place, *, leaves_draft: bool = False) -> list[str]:
+        """Resume without the fault from one place, and say what differs from a run that was never hit.
 
         Args:
-            goes_on: From where it must be possible: the ``newest`` checkpoint, an ``earlier`` one, the newest from
-                ``before`` the fault, or the ``start``; or one of several.
+            place: From where it must be possible. The run must stand there as one that was never hit stood after that
+                step (phase, trained parameters, optimizer groups and their rates, weights), and end as that one does.
+            leaves_draft: A half file stays, because a file of its name is not saved again.
         """
-        before = {Path(name).name for name in self._read_note()["files"]}
-        candidates = [path for path in self.recovery if "before" not in goes_on or path.name in before]
-        tried: list[str] = []
-        attempts = ((path, self._resumed(path, tried)) for path in [*candidates, None])
-        path, resumed = next((attempt for attempt in attempts if attempt[1] is not None), (None, None))
-        if resumed is None:
-            return [f"no resume is possible: {tried}"]
-        used = "start" if path is None else "earlier" if path != candidates[0] else goes_on.split(maxsplit=1)[0]
-        found = [] if used in goes_on.split() else [f"goes on from the {used}, not the {goes_on}: {tried}"]
-        strict = used == "newest"
-        found += differences(_lasting(self.whole, strict=strict), _lasting(resumed, strict=strict))
-        found += differences(best_weights(self.whole), best_weights(resumed))
-        return found + [f"{path.name} is left" for path in files_of(self.run) if "draft" in path.name]
-
-    def _resumed(self, path: Path | None, tried: list[str]) -> Outcome | None:
+        if place.kind == "start":
+            paths, problems = [None], [f"{path.name} was saved" for path in self.run.rglob("*.ckpt")]
+        else:
+            paths, problems = self._find(place)
+        if problems:
+            return problems
+        *refused, path = paths
         try:
-            job = replace(self.job, adapter=None, schedule=SCHEDULE if self.job.schedule is None else self.job.schedule)
-            return job.start(self.run, seed=None if path is None else 99, ckpt_path=path)
-        except Exception as error:  # noqa: BLE001 - another checkpoint may do, and the test says if it should not
-            tried.append(f"{path and path.name}: {said(error)}")
-            return None
+            problems = [problem for newer in refused for problem in self._refused(newer)]
+            resumed = self._resume(path)
+        except Exception as error:  # noqa: BLE001 - it is told, whatever it is
+            return [*problems, f"cannot go on from the {place.kind} of step {place.step}: {said(error)}"]
+        problems += self._compared(resumed, place)
+        if leaves_draft:
+            return problems + ([] if self.drafts() else ["the half file is gone"])
+        return problems + self.drafts()
+
+    def _find(self, place: Place) -> tuple[Sequence[Path | None], list[str]]:
+        """Find the one file that a place means after those that must be refused, and say if it is another."""
+        if place.kind == "link":
+            path = self.run / "best" / "last.ckpt"
+            step = torch.load(path, weights_only=True)["global_step"] if path.is_symlink() else None
+            return [path], [] if step == place.step else [f"the link points to step {step}, not {place.step}"]
+        folder = "best" if place.kind == "best" else "recovery"
+        note = self._read_note()
+        known = {name for name in (*note["files"], *note["damaged"]) if name.startswith(f"{folder}/")}
+        if not place.kind.endswith("before"):
+            known |= {f"{folder}/{path.name}" for path in (self.run / folder).glob("*.ckpt")}
+        paths = sorted({self.run / name for name in known if name.endswith(".ckpt")}, key=step_of, reverse=True)
+        steps = [step_of(path) for path in paths]
+        index = 1 if place.kind.startswith("previous") else 0
+        if len(steps) <= index or steps[index] != place.step:
+            return [], [f"the {place.kind} checkpoint is not of step {place.step}: there are those of {steps}"]
+        return paths[: index + 1], []
+
+    def _refused(self, path: Path) -> list[str]:
+        """Say if a run resumes from a checkpoint that must be refused."""
+        try:
+            self._resume(path)
+        except CheckpointError:
+            return []
+        return [f"goes on from {path.name}, which was to be refused"]
+
+    def _resume(self, path: Path | None) -> Outcome:
+        schedule = SCHEDULE if self.job.schedule is None else self.job.schedule
+        job = replace(self.job, adapter=None, schedule=schedule)
+        return job.start(self.run, knife=Watching(), seed=None if path is None else 99, ckpt_path=path)
+
+    def _compared(self, resumed: Outcome, place: Place) -> list[str]:
+        whole, seen = self.whole.knife.seen, resumed.knife.seen
+        found = []
+        if seen.began is not None:
+            found += differences(vars(whole.after[place.step]), vars(seen.began), "where it goes on")
+        elif place.step < self.whole.everything()["global step"]:
+            found.append("nothing is trained")
+        found += differences(
+            {step: stand for step, stand in whole.batches.items() if step >= place.step}, seen.batches, "batches"
+        )
+        found += differences([step for step in whole.restored if step >= place.step], seen.restored, "restored at")
+        strict = place.kind in ("newest", "start", "link")
+        found += differences(_lasting(self.whole, strict=strict), _lasting(resumed, strict=strict))
+        return found + differences(best_weights(self.whole), best_weights(resumed))
 
 
-class Injecting(Knife):
+class Injecting(Watching):
     """Acts at a moment instead of cutting off."""
 
     def __init__(self, scene: Scene, moment: Moment | None, act: Callable[[Scene], Any]) -> None:
@@ -171,11 +270,15 @@ class Injecting(Knife):
         self._scene, self._act = scene, act
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._scene.trainer = trainer
+        self._scene.trainer, self._scene.knife = trainer, self
 
     def act(self, hook: str) -> None:
         self._act(self._scene)
         self._scene.note_before()
+
+    def act_next(self, moment: Moment, act: Callable[[Scene], Any]) -> None:
+        """Act once more, at a later moment."""
+        self.moment, self._act = moment, act
 
 
 def step_of(path: Path) -> int:
@@ -185,6 +288,14 @@ def step_of(path: Path) -> int:
 
 def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def digest_of(path: Path) -> str:
+    """A digest of the bytes of a file; empty where they may not be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except PermissionError:
+        return ""
 
 
 def best_weights(outcome: Outcome) -> dict[str, Any]:
