@@ -18,6 +18,7 @@ from phasewire.adapters.loading import misfit_of
 from phasewire.adapters.renaming import OWN_NAMES, MappedNaming, Naming
 from phasewire.adapters.sharded_checkpoints import ShardedCheckpoints
 from phasewire.adapters.tensor_layout import Layout, tied_names
+from phasewire.adapters.tensor_pieces import CHANGED
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -151,9 +152,10 @@ def recorded_namings(record: object) -> dict[str, Naming]:
     """
     namings = record.get("namings", {}) if isinstance(record, Mapping) else {}
     if not isinstance(namings, Mapping):
+        shown = reprlib.repr(namings)
         raise CheckpointError(
-            f"{namings!r} does not tell of namings.",
-            remedy="The file was changed after it was written; use another checkpoint.",
+            f"The checkpoint should record how its tensors are called, as a dict of namings, and holds {shown} there.",
+            remedy=CHANGED,
         )
     return {str(word): MappedNaming(Layout.from_plain(plain, word=str(word))) for word, plain in namings.items()}
 

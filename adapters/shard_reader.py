@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardReader", "reading_shards"]
 
-_CHANGED = "The folder was changed after it was written; use another checkpoint."
+_CHANGED = (
+    "The index tells which tensor stands in which file of the folder. Another program has changed it since it was "
+    "written, or it is damaged; nothing was loaded. Use another checkpoint of the run, or a copy of this one."
+)
 
 
 class ShardReader(FileSystemReader):

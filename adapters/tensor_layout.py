@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
@@ -262,7 +263,10 @@ class Layout:
         except CheckpointError:
             raise
         except Exception as error:  # a file that was changed may hold tensors, which raise anything
-            raise CheckpointError(f"{plain!r} does not tell where tensors stand.", remedy=CHANGED) from error
+            raise CheckpointError(
+                f"The record of how tensors are called does not tell where they stand: {reprlib.repr(plain)}.",
+                remedy=CHANGED,
+            ) from error
 
 
 def tied_names(state: Mapping[str, object]) -> dict[str, str]:

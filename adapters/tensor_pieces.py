@@ -25,8 +25,11 @@ __all__ = [
 
 #: What to do where parts do not fill a joint tensor.
 TORN: Final = "The parts of a joint tensor must lie side by side and fill it."
-#: What to do where a record says nothing that can be read.
-CHANGED: Final = "The file was changed after it was written; use another checkpoint."
+#: What to do where the part of a checkpoint that Phasewire writes itself says nothing that can be read.
+CHANGED: Final = (
+    "Phasewire wrote this part of the file, so another program has changed it since, or it is damaged. Nothing was "
+    "loaded: what it says of the rest could be as wrong. Use another checkpoint of the run, or a copy of this one."
+)
 
 _MATRIX: Final = 2
 _STRIPE: Final = 16

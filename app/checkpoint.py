@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 from phasewire.adapters.base import StrategyAdapter
 from phasewire.adapters.checkpoint_names import RECORD_KEY, check_names_on_disk, written_namings
 from phasewire.adapters.errors import CheckpointError, PhasewireError
+from phasewire.adapters.tensor_pieces import CHANGED
 
 __all__ = ["CHECKPOINT_KEY", "FORMAT_VERSION", "SCHEDULER_STATE_KEY", "CheckpointTranslator", "refuse_newer_format"]
 
@@ -196,9 +198,9 @@ def refuse_newer_format(checkpoint: Mapping[str, Any], path: str | os.PathLike[s
     version = record.get("format") if isinstance(record, Mapping) else None
     if not isinstance(version, int):
         raise CheckpointError(
-            f"The record under {CHECKPOINT_KEY!r} is not one that Phasewire writes: {record!r}.",
+            f"The record under {CHECKPOINT_KEY!r} is not one that Phasewire writes: {reprlib.repr(record)}.",
             where=str(path),
-            remedy="The file was changed after it was written; use another checkpoint.",
+            remedy=CHANGED,
         )
     if version > FORMAT_VERSION:
         raise CheckpointError(

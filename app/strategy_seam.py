@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from phasewire.adapters.shadows import shadow
+
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
 
@@ -48,11 +50,10 @@ class StrategySeam:
         self._teardown = strategy.teardown
         self._removed = False
         self._at_removal: list[Callable[[], None]] = []
-        self._shadows = {name: self._shadow(name, replacement) for name, replacement in replacements.items()}
-        self._shadows["teardown"] = self._tear_down
-        attributes = vars(strategy)
-        self._shadowed_before = {name: attributes[name] for name in self._shadows if name in attributes}
-        attributes.update(self._shadows)
+        # Made before the first is put on: a method that is not there leaves the strategy as it was.
+        shadows = {name: self._shadow(name, replacement) for name, replacement in replacements.items()}
+        shadows["teardown"] = self._tear_down
+        self._take_off = [shadow(strategy, name, replacement) for name, replacement in shadows.items()]
 
     @property
     def is_removed(self) -> bool:
@@ -72,23 +73,17 @@ class StrategySeam:
         self._removed = True
         while self._at_removal:
             self._at_removal.pop()()
-        attributes = vars(self.strategy)
-        for name, shadow in self._shadows.items():
-            # What another tool has put over ours since is that tool's to take off.
-            if attributes.get(name) is not shadow:
-                continue
-            del attributes[name]
-            if name in self._shadowed_before:
-                attributes[name] = self._shadowed_before[name]
+        for take_off in self._take_off:
+            take_off()
 
     def _shadow(self, name: str, replacement: Callable[P, R]) -> Callable[P, R]:
         original: Callable[P, R] = getattr(self.strategy, name)
 
         # A tool that took this shadow for the strategy's own method may put it back when the run is over.
-        def shadow(*args: P.args, **kwargs: P.kwargs) -> R:
+        def until_removed(*args: P.args, **kwargs: P.kwargs) -> R:
             return (original if self._removed else replacement)(*args, **kwargs)
 
-        return shadow
+        return until_removed
 
     def _tear_down(self) -> None:
         # Removed first, so that stacked shadows come off in the reverse of the order they were put on.

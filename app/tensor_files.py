@@ -14,6 +14,7 @@ from torch import Tensor
 
 from phasewire.adapters.checkpoint_names import RECORD_KEY
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.tensor_pieces import CHANGED
 from phasewire.adapters.unpickling import refused_by_torch
 
 __all__ = ["ALIASES_KEY", "STATE_KEY", "TensorFile", "open_tensors", "safetensors_module"]
@@ -169,6 +170,6 @@ def _record_in(metadata: Mapping[str, str], path: Path) -> dict[str, Any] | None
         raise CheckpointError(
             f"What the file records under {RECORD_KEY!r} is not what Phasewire writes.",
             where=str(path),
-            remedy="It was changed after it was written; use another file.",
+            remedy=CHANGED,
         )
     return record

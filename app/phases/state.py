@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.tensor_pieces import CHANGED
 from phasewire.app.checkpoint import FORMAT_VERSION
 
 __all__ = ["OptimizationState", "PhaseState", "installed_versions"]
@@ -161,7 +162,7 @@ def _names(values: Iterable[object]) -> list[str]:
 
 def _unreadable(reason: str, where: str | None) -> CheckpointError:
     return CheckpointError(
-        f"The scheduler's state cannot be read ({reason}).",
+        f"The state of the FinetuningScheduler, which tells the phase to go on in, cannot be read ({reason}).",
         where=where,
-        remedy="The file was changed after it was written; use another checkpoint.",
+        remedy=CHANGED,
     )

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasewire.adapters import CheckpointError, MappedNaming, Piece, Renaming
+from phasewire.adapters.checkpoint_names import recorded_namings
 from phasewire.adapters.tensor_layout import Layout, tied_names
 
 
@@ -226,3 +227,9 @@ def test_a_record_that_tells_nothing_is_refused(plain):
 def test_tied_tensors_are_found_and_views_of_one_storage_are_not():
     weight = torch.randn(2, 2)
     assert tied_names({"a": weight, "b": weight.detach(), "c": weight.T, "d": weight[:1], "e": 3}) == {"b": "a"}
+
+
+@pytest.mark.parametrize("record", [{"namings": 5}, {"namings": {"own": {"tensors": 5}}}], ids=repr)
+def test_a_record_that_cannot_be_read_says_what_it_is_for_what_happened_and_what_to_do(record):
+    with pytest.raises(CheckpointError, match=r"(?s)called.*5.*another program has changed.*Nothing was .*Use another"):
+        recorded_namings(record)

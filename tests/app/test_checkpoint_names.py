@@ -203,7 +203,7 @@ def test_names_that_nobody_knows_are_refused_with_those_that_are_known(tmp_path)
 def test_a_record_of_names_that_was_changed_is_refused_with_the_path(tmp_path):
     record = {"format": 1, "parameter_names": "x", "namings": {"x": {"tensors": 3}}}
     path = write(tmp_path / "x.ckpt", {"a": torch.ones(1)}, phasewire=record)
-    with pytest.raises(CheckpointError, match=r"x\.ckpt: .* does not tell where tensors stand"):
+    with pytest.raises(CheckpointError, match=r"x\.ckpt: .* does not tell where they stand"):
         trainer_for(tmp_path, StrategyAdapter).validate(TunedModule([1.0]), Batches(), ckpt_path=path)
 
 
