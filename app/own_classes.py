@@ -60,11 +60,14 @@ class OwnClasses:
         self._nested: dict[tuple[str, str], Any] = {}  # Any: as above; by what it is nested in, and its name there
 
     # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
-    def note(self, checkpoint: Mapping[str, Any]) -> None:
+    def note(self, checkpoint: Mapping[str, Any]) -> bool:
         """Remember the classes of what is in a checkpoint beside tensors and plain values.
 
         Args:
             checkpoint: A checkpoint that is about to be written.
+
+        Returns:
+            Whether there is anything beside those.
         """
         objects = list(_objects_in(checkpoint, set()))
         if objects:
@@ -73,6 +76,7 @@ class OwnClasses:
             for _, each in found:
                 if _is_nested(each):
                     self._nested.update(_steps_to(each))
+        return bool(objects)
 
     def allowed(self) -> AbstractContextManager[None]:
         """Let ``torch.load`` read them with ``weights_only=True``, too.

@@ -24,6 +24,7 @@ from phasewire.app.phases.checkpoint_access import (
 from phasewire.app.phases.load_hooks import may_change_checkpoints
 from phasewire.app.phases.mapped_checkpoint import can_be_mapped, loading_into_memory, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
+from phasewire.app.phases.reading_back import ReadingBack
 from phasewire.app.phases.undamaged import SavedFiles
 from phasewire.app.strategy_seam import StrategySeam
 
@@ -117,6 +118,7 @@ class _TranslatedCheckpoints:
         self._saved_at_step: dict[str, int | None] = {}
         self._saved_files = SavedFiles()
         self._own_classes, self._told = OwnClasses(), _WeightsOnly()
+        self._reading_back = ReadingBack(self._own_classes.allowed)
 
     def shadow(self, setup: Callable[[pl.Trainer], None]) -> StrategySeam:
         """Put these methods in the place of the strategy's, and one of the strategy's own beside them."""
@@ -185,12 +187,14 @@ class _TranslatedCheckpoints:
     ) -> None:
         path = os.fspath(filepath)
         self._translator.sign(checkpoint, self._writing_adapter())
-        self._own_classes.note(checkpoint)
+        holds_objects = self._own_classes.note(checkpoint)
         self._saved_at_step[path] = checkpoint.get("global_step")
         with writable(path), saving_atomically(self._strategy):
             self.seam.save_checkpoint(checkpoint, filepath, *arguments, **options)
         # Lightning waits only after this; before, processes that do not write would note that there is no file.
         self._strategy.barrier("phasewire.save_checkpoint")
+        if holds_objects and self._told.what_to_read(path, None) is not False:
+            self._reading_back.try_once(path, self._strategy, self.seam.load_checkpoint)
         self._saved_files.note(path)
         if self._is_known:
             self._saved_state.note_saved(filepath, checkpoint)

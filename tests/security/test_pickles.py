@@ -150,7 +150,10 @@ def test_of_what_torch_never_reads_the_class_is_named_and_the_run_can_be_gone_on
         made.save_hyperparameters({"options": kept})
         return made
 
-    with pytest.raises(CheckpointError, match=rf"no file that is not trusted: .*{named}.*Keep a plain dict"):
+    with (
+        pytest.warns(UserWarning, match=rf"epoch=0.*{named}.*next phase will fail"),
+        pytest.raises(CheckpointError, match=rf"no file that is not trusted: .*{named}.*Keep a plain dict"),
+    ):
         trained(tmp_path, module())
     scheduler = FinetuningScheduler(ft_schedule=SCHEDULE)
     checkpoint = FTSCheckpoint(tmp_path, monitor="val_loss", save_last=True)
@@ -169,8 +172,14 @@ def test_dicts_that_torch_knows_are_read_back(kept, tmp_path) -> None:
 def test_a_function_among_the_hyperparameters_is_named_with_what_allows_it(tmp_path) -> None:
     module = TunedModule(LOSSES)
     module.save_hyperparameters({"activation": nn.functional.relu})
-    with pytest.raises(CheckpointError, match=r"nn\.functional\.relu.*classes and functions by .*add_safe_globals"):
+    with (
+        pytest.warns(
+            UserWarning, match=r"epoch=0.*nn\.functional\.relu.*next phase will fail.*add_safe_globals"
+        ) as told,
+        pytest.raises(CheckpointError, match=r"nn\.functional\.relu.*classes and functions by .*add_safe_globals"),
+    ):
         trained(tmp_path / "refused", module)
+    assert len([warning for warning in told if "next phase will fail" in str(warning.message)]) == 1
     with torch.serialization.safe_globals([nn.functional.relu]):
         trained(tmp_path / "allowed", module)
 
