@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import StorageMeta
 
+from phasewire.adapters.checksums import FileSlice, damaged_member
 from phasewire.adapters.errors import CheckpointError
 from phasewire.adapters.lightning_seams import SHARD_INDEX, SHARD_INDEX_CLASSES
 from phasewire.adapters.unpickling import refused_by_torch
@@ -88,7 +89,7 @@ class ShardReader(FileSystemReader):
         return metadata
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Read what a process wants of the shards.
+        """Read what a process wants of the shards, once its checksums are found to be right.
 
         Args:
             plan: What it wants.
@@ -96,9 +97,30 @@ class ShardReader(FileSystemReader):
 
         Returns:
             A future that is done.
+
+        Raises:
+            CheckpointError: What was read does not have the checksum that it was written with.
         """
+        self._require_undamaged(plan)
         checking = cast("LoadPlanner", _CheckingPlanner(planner))
         return super().read_data(plan, planner if self._unsafe else checking)
+
+    def _require_undamaged(self, plan: LoadPlan) -> None:
+        # torch puts what it writes one after the other, each as an archive of its own.
+        wanted: dict[str, dict[tuple[int, int], str]] = {}
+        for item in plan.items:
+            place = self.storage_data[item.storage_index]
+            wanted.setdefault(place.relative_path, {})[place.offset, place.length] = item.storage_index.fqn
+        for name, parts in wanted.items():
+            with (self._folder / name).open("rb") as file:
+                for (begin, length), tensor in parts.items():
+                    if damaged_member(io.BufferedReader(FileSlice(file, begin, length))) is not None:
+                        raise CheckpointError(
+                            f"The shards are damaged: {tensor!r} does not have the checksum that it was written with.",
+                            where=str(self._folder / name),
+                            remedy="Give another checkpoint, such as an earlier one or a copy, and have a look at the "
+                            "disk.",
+                        )
 
 
 class _IndexUnpickler(pickle.Unpickler):

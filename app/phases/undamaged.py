@@ -1,25 +1,19 @@
-"""Tells a checkpoint whose bytes have changed since it was written.
-
-A checkpoint of torch is a zip archive, which holds a checksum of every tensor; ``torch.load`` does not compare them,
-and loads a weight with a flipped bit without a word.
-"""
+"""Tells a checkpoint whose bytes have changed since it was written."""
 
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
-from typing import Final
 
+from phasewire.adapters.checksums import damaged_member
 from phasewire.adapters.errors import CheckpointError
+from phasewire.adapters.lightning_seams import SHARDS_METADATA
 from phasewire.app.atomic_save import is_local
 
 __all__ = ["SavedFiles", "require_undamaged"]
 
 # What the system tells of a file, and changes with it: device, number, size in bytes, time of the last change.
 _Signature = tuple[int, int, int, int]
-#: What is read at once.
-_PIECE_BYTES: Final = 2**20
 
 
 class SavedFiles:
@@ -54,8 +48,8 @@ class SavedFiles:
 def require_undamaged(path: str | os.PathLike[str]) -> None:
     """Compare the checksums in a checkpoint with what they are of.
 
-    Remote files, folders of shards, and files that are no archives are left to what reads them; so is all that torch
-    has written without a checksum, under ``torch.serialization.set_crc32_options(False)`` or ``skip_data()``.
+    Remote files and files that are no archives are left to what reads them, and so are the shards in a folder, whose
+    other content is looked at; what has no checksum, :func:`~phasewire.adapters.checksums.damaged_member` tells.
 
     Args:
         path: The checkpoint.
@@ -65,33 +59,19 @@ def require_undamaged(path: str | os.PathLike[str]) -> None:
         OSError: The file cannot be read.
         zipfile.BadZipFile: It is a damaged archive.
     """
-    if _signature_of(path) is None:
+    if not is_local(path):
         return
-    with Path(path).open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            return
-        with zipfile.ZipFile(file) as archive:
-            damaged = _damaged_member(archive)
+    whole = Path(path) / SHARDS_METADATA if Path(path).is_dir() else Path(path)
+    if not whole.is_file():
+        return
+    with whole.open("rb") as file:
+        damaged = damaged_member(file)
     if damaged is not None:
         raise CheckpointError(
-            f"The checkpoint is damaged: {damaged.partition('/')[2] or damaged} in it does not have the checksum that "
-            "it was written with.",
-            where=os.fspath(path),
+            f"The checkpoint is damaged: {damaged} in it does not have the checksum that it was written with.",
+            where=str(whole),
             remedy="Give another checkpoint, such as an earlier one or a copy, and have a look at the disk.",
         )
-
-
-def _damaged_member(archive: zipfile.ZipFile) -> str | None:
-    for info in archive.infolist():
-        if not info.CRC:
-            continue  # torch's word for none; of four thousand million tensors one has it as its own
-        try:
-            with archive.open(info) as member:
-                while member.read(_PIECE_BYTES):
-                    pass
-        except zipfile.BadZipFile:
-            return info.filename
-    return None
 
 
 def _signature_of(path: str | os.PathLike[str]) -> _Signature | None:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateFinder
 from torch import nn
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
+from fault_injections import flip_bit, flip_bit_of_shard
 from parallel_run import DEPTHS, LAYERS, ParallelModule, model_parallel, shard_layers, split_layers, train, whole_state
 from phasewire.adapters import CheckpointError, ModelParallelStrategyAdapter
 from phasewire.app import FinetuningScheduler
@@ -45,6 +46,23 @@ def validated(folder, strategy, module, ckpt_path, callbacks=()) -> float:
     trainer = make_trainer(folder, *callbacks, strategy=strategy)
     (metrics,) = trainer.validate(module, dataloaders=Batches(1), ckpt_path=ckpt_path, verbose=False)
     return metrics["val_loss"]
+
+
+@pytest.mark.parametrize(
+    "flip",
+    [
+        lambda folder: flip_bit_of_shard(folder, "state_dict.head.weight"),
+        lambda folder: flip_bit_of_shard(folder, "optimizer_0.state.head.weight.exp_avg"),
+        lambda folder: flip_bit(folder / "meta.pt", "data.pkl"),
+    ],
+    ids=["weight", "optimizer", "meta.pt"],
+)
+def test_a_folder_with_a_flipped_bit_is_refused(runs, tmp_path, flip) -> None:
+    folder = tmp_path / "flipped.ckpt"
+    shutil.copytree(runs[True].checkpoint(3), folder)
+    flip(folder)
+    with pytest.raises(CheckpointError, match=r"flipped\.ckpt.* damaged: .*checksum"):
+        train(tmp_path / "run", model_parallel(shards=True), cfg=CFG, ckpt_path=folder)
 
 
 # -- resuming ----------------------------------------------------------------------------------------------------------
