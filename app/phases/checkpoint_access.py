@@ -10,7 +10,7 @@ from typing import Any, Final
 from phasewire.adapters.errors import CheckpointError, PhasewireError
 from phasewire.adapters.unpickling import refused_by_torch
 
-__all__ = ["fitting_optimizer", "readable", "require_dict", "require_version", "writable"]
+__all__ = ["fitting_optimizer", "readable", "require_dict", "require_optimizer_states", "require_version", "writable"]
 
 _VERSION_KEY: Final = "pytorch-lightning_version"
 _MOST_SHOWN: Final = 5
@@ -98,6 +98,29 @@ def require_version(checkpoint: Mapping[str, Any], path: str) -> None:
             f"The file is no checkpoint of Lightning: it has no {_VERSION_KEY!r}. It holds: {keys}.",
             where=path,
             remedy="A plain state dict becomes one by 'phasewire checkpoint convert FILE start.ckpt --to canonical'.",
+        )
+
+
+# Any: as above.
+def require_optimizer_states(checkpoint: Mapping[str, Any], count: int, path: str | None) -> None:
+    """Refuse a checkpoint that has not the state of each optimizer: Lightning loads as many as there are.
+
+    Args:
+        checkpoint: The whole checkpoint.
+        count: How many optimizers the run has.
+        path: The file, for the message; ``None`` when unknown.
+
+    Raises:
+        CheckpointError: It has fewer states, or more.
+    """
+    states = checkpoint.get("optimizer_states") or ()
+    if len(states) != count:
+        raise CheckpointError(
+            f"The checkpoint holds states of {len(states)} optimizers, and the run has {count}: training would go on "
+            "from another state than the one it was saved in.",
+            where=path,
+            remedy="The file was changed after it was written, so use one that is as it was. To start anew from its "
+            "weights, load them into the module before fit, without ckpt_path.",
         )
 
 

@@ -18,6 +18,7 @@ from phasewire.app.phases.checkpoint_access import (
     fitting_optimizer,
     readable,
     require_dict,
+    require_optimizer_states,
     require_version,
     writable,
 )
@@ -179,7 +180,10 @@ class _TranslatedCheckpoints:
         self._translator.load(checkpoint, self._reading_adapter(), self._read_from, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        in_shards = isinstance(self._adapter, ShardedCheckpoints)
         with fitting_optimizer(self._read_from):
+            if self._strategy.lightning_restore_optimizer and not in_shards:
+                require_optimizer_states(checkpoint, len(self._strategy.optimizers), self._read_from)
             self.seam.load_optimizer_state_dict(checkpoint)
 
     def save_checkpoint(

@@ -212,8 +212,16 @@ def _skeleton(state: Mapping[str, torch.Tensor], file: Path) -> nn.Module:
         if not tensor.is_floating_point() or (leaf in _STATISTICS and path in statistics):
             continue
         place = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
-        owner = _module_at(path, modules)
-        owner.register_parameter(leaf, tied.setdefault(place, nn.Parameter(tensor.to("meta"))))
+        try:
+            owner = _module_at(path, modules)
+            owner.register_parameter(leaf, tied.setdefault(place, nn.Parameter(tensor.to("meta"))))
+        except KeyError as error:
+            raise CheckpointError(
+                f"The state dict holds {name!r}, a name that no parameter of a module can have beside the others: "
+                f"{error.args[0]}.",
+                where=str(file),
+                remedy="Name the class of the model with --class.",
+            ) from error
     return skeleton
 
 
@@ -223,8 +231,10 @@ def _module_at(path: str, modules: dict[str, nn.Module]) -> nn.Module:
     for step in path.split(".") if path else ():
         here = f"{here}.{step}"
         if here not in modules:
+            if not step or isinstance(getattr(owner, step, None), nn.Parameter):
+                raise KeyError(f"{step!r} is no name of a part there")
             modules[here] = nn.Module()
-            owner.add_module(step, modules[here])
+            setattr(owner, step, modules[here])  # as modules are made: add_module refuses the names of methods
         owner = modules[here]
     return owner
 

@@ -263,6 +263,18 @@ def test_groups_that_were_changed_by_hand_are_refused(whole_run, tmp_path, chang
         fit(trainer, build_module(), ckpt_path=tmp_path / "odd.ckpt")
 
 
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from:UserWarning")
+def test_a_checkpoint_with_states_of_fewer_or_more_optimizers_is_refused(whole_run, tmp_path, count):
+    _, folder, *_ = whole_run
+    checkpoint = torch.load(saved_after(folder, 4), weights_only=True)
+    torch.save({**checkpoint, "optimizer_states": checkpoint["optimizer_states"] * count}, tmp_path / "odd.ckpt")
+    trainer, _ = build_trainer(tmp_path)
+
+    with pytest.raises(CheckpointError, match=rf"odd\.ckpt: .* states of {count} optimizers, and the run has 1"):
+        fit(trainer, build_module(), ckpt_path=tmp_path / "odd.ckpt")
+
+
 def test_a_checkpoint_that_cannot_be_read_is_refused_with_its_path(tmp_path):
     (tmp_path / "torn.ckpt").write_bytes(b"not a checkpoint")
     trainer, _ = build_trainer(tmp_path)

@@ -328,6 +328,15 @@ def test_a_best_checkpoint_that_was_replaced_by_its_weights_is_refused(tmp_path)
         run(tmp_path, TunedModule([1.0]), Changing(keep_the_weights))
 
 
+def test_a_best_checkpoint_whose_optimizer_state_is_gone_is_refused(tmp_path):
+    def lose_the_state(module):
+        path = Path(module.trainer.checkpoint_callback.best_model_path)
+        torch.save({**torch.load(path, weights_only=False), "optimizer_states": []}, path)
+
+    with pytest.raises(CheckpointError, match=r"epoch=0\.ckpt: .* states of 0 optimizers, and the run has 1"):
+        run(tmp_path, TunedModule([1.0]), Changing(lose_the_state))
+
+
 def test_a_learning_rate_that_moved_on_since_stays(tmp_path, monkeypatch):
     reads = Reads(monkeypatch)
     module = TunedModule([1.0], scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
+from torch import nn
 
 from phasewire.adapters.errors import CheckpointError, ConfigError
 from phasewire.app.plan import build_model
@@ -83,6 +85,25 @@ def test_a_checkpoint_of_many_modules_makes_each_once_and_looks_at_no_others(tmp
     assert not looked
     assert list(shapes(model)) == list(state)
     assert len(list(model.modules())) == 1 + 1 + 20 + 40
+
+
+def test_parts_may_have_the_names_of_methods_of_a_module(tmp_path):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.type = nn.Linear(2, 3)
+
+    state = Model().state_dict()
+    torch.save({"state_dict": state}, tmp_path / "x.ckpt")
+    skeleton = build_model(model_named(str(tmp_path / "x.ckpt")))
+    assert list(shapes(skeleton)) == list(state)
+
+
+@pytest.mark.parametrize("names", [["a", "a.b"], ["a.b", "a"], ["forward"], ["a..b"], ["a."]])
+def test_names_that_no_module_can_have_are_refused(tmp_path, names):
+    torch.save({"state_dict": {name: torch.zeros(1) for name in names}}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=rf"x\.ckpt: .*{re.escape(repr(names[-1]))}"):
+        model_named(str(tmp_path / "x.ckpt"))()
 
 
 def test_tied_weights_of_a_checkpoint_stay_tied(tmp_path):
