@@ -17,7 +17,7 @@ from process_runner import run_script
 
 TIME_LIMIT_SECONDS = 880
 
-# Fifty seconds of computing, all of it in one fixture, may take minutes beside other tests.
+# Two minutes of computing, nearly all of it in one fixture, may take minutes beside other tests.
 pytestmark = pytest.mark.timeout(TIME_LIMIT_SECONDS + 20)
 
 

@@ -19,7 +19,8 @@ RECORD = "phasewire_run.jsonl"
 
 
 def stands_as_after(step: int, *, rank: int = 0, weights: bool = True) -> Claim:
-    """The run stands as one that was not hit stood after that step: same phase, trained parameters, groups and rates.
+    """The run stands as one that was not hit stood after that step: same phase, trained parameters, groups,
+    rates and lr schedulers.
 
     Args:
         step: The step.

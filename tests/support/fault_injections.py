@@ -393,7 +393,7 @@ def log_nothing(*, from_epoch: int, to_epoch: int = 99) -> Callable[[Scene], Non
 
 def turn_clock_back_and_kill(scene: Scene) -> None:
     turn_clock_back(scene)
-    scene.knife.act_next(Moment("epoch saved", 3), send("SIGKILL"))
+    scene.knife.act_next(Moment("epoch saved", 0), send("SIGKILL"))
 
 
 def turn_clock_back(scene: Scene) -> None:

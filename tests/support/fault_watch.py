@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class Stand:
     trained: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
     rates: tuple[float, ...]
+    schedulers: list[dict[str, Any]]
     weights: dict[str, Tensor]
 
 
@@ -54,8 +56,14 @@ def standing(trainer: pl.Trainer) -> Stand:
         tuple(name for name, parameter in module.named_parameters() if parameter.requires_grad),
         tuple(names for optimizer in optimizers for names in names_of_groups(optimizer, module)),
         tuple(group["lr"] for optimizer in optimizers for group in optimizer.param_groups),
+        [_scheduler_state(config.scheduler) for config in trainer.lr_scheduler_configs],
         state_of(module),
     )
+
+
+def _scheduler_state(scheduler: Any) -> dict[str, Any]:
+    """What an lr scheduler holds; its lambdas cannot be compared, but counted."""
+    return {**deepcopy(scheduler.state_dict()), "lr_lambdas": len(getattr(scheduler, "lr_lambdas", ()))}
 
 
 class Watching(Knife):
