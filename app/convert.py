@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +23,8 @@ from phasewire.adapters.tensor_layout import Layout, like_state, tied_names
 from phasewire.adapters.tensor_pieces import Piece
 from phasewire.app.atomic_save import draft_of
 from phasewire.app.checkpoint import FORMAT_VERSION, refuse_newer_format
+from phasewire.app.phases.checkpoint_access import readable
+from phasewire.app.phases.undamaged import require_undamaged
 from phasewire.app.tensor_files import ALIASES_KEY, STATE_KEY, TensorFile, open_tensors, safetensors_module
 from phasewire.app.tensor_writers import Pending, Watch, write_checkpoint, write_safetensors
 
@@ -100,7 +105,7 @@ def convert(
         What was done.
 
     Raises:
-        CheckpointError: Something is wrong with a file, a name or a shape. No file was written.
+        CheckpointError: Something is wrong with a file, a checksum in it, a name or a shape. No file was written.
     """
     target = Path(target)
     _check_target(target, force=force)
@@ -121,7 +126,7 @@ def convert(
     left_out = tuple(file.rest) if target.suffix == _SAFETENSORS else ()
     try:
         if target.suffix == _SAFETENSORS:
-            _write_safetensors(target, tensors, record, watch)
+            _write_safetensors(target, tensors, file, record, watch)
         else:
             _write_checkpoint(target, tensors, file, record, unsafe=unsafe, watch=watch)
     except OSError as error:
@@ -271,7 +276,7 @@ def _refuse_unknown(file: TensorFile, layout: Layout, given: str) -> None:
 
 # Any, here and below: modules may keep extra state of every type in a state dict.
 def _write_safetensors(
-    target: Path, tensors: Mapping[str, Any], record: Mapping[str, Any], watch: Watch | None
+    target: Path, tensors: Mapping[str, Any], file: TensorFile, record: Mapping[str, Any], watch: Watch | None
 ) -> None:
     others = [name for name, value in tensors.items() if not isinstance(value, Tensor | Pending)]
     if others:
@@ -284,7 +289,7 @@ def _write_safetensors(
     stored = {name: value for name, value in tensors.items() if name not in aliases}
     # transformers refuses a file that does not say "pt".
     metadata = {"format": "pt", RECORD_KEY: json.dumps({**record, ALIASES_KEY: aliases})}
-    with draft_of(target) as draft:
+    with _draft_of_undamaged(target, file) as draft:
         write_safetensors(draft, stored, metadata, watch)
 
 
@@ -305,8 +310,22 @@ def _write_checkpoint(
         STATE_KEY: like_state(file.state, tensors),
         RECORD_KEY: {key: value for key, value in record.items() if key != ALIASES_KEY},
     }
-    with draft_of(target) as draft:
+    with _draft_of_undamaged(target, file) as draft:
         write_checkpoint(draft, Path(draft.name), content, STATE_KEY, weights_only=not unsafe, watch=watch)
+
+
+@contextmanager
+def _draft_of_undamaged(target: Path, file: TensorFile) -> Iterator[BufferedWriter]:
+    """Give the draft of a file, which gets its name unless what it is made of turns out to be damaged.
+
+    Else the new file would have right checksums of wrong values. The checksums are compared while it is written, and
+    what they read is read once from the disk.
+    """
+    with ThreadPoolExecutor(1) as other_core, draft_of(target) as draft:
+        compared = other_core.submit(require_undamaged, file.path)
+        yield draft
+        with readable(str(file.path)):
+            compared.result()
 
 
 def _made_once(tensors: Mapping[str, Any]) -> dict[str, str]:

@@ -345,3 +345,16 @@ def test_who_watches_is_told_of_every_byte_until_all_are_written(checkpoint, tmp
     assert len(set(totals)) == 1
     assert list(done) == sorted(done)
     assert done[-1] == totals[0] > 0
+
+
+@pytest.mark.parametrize("target", ["out.ckpt", "out.safetensors"])
+def test_a_damaged_source_does_not_become_a_file_with_right_checksums(checkpoint, tmp_path, target):
+    with zipfile.ZipFile(checkpoint) as archive:
+        largest = max(archive.infolist(), key=lambda info: ("/data/" in info.filename, info.file_size))
+        weights = archive.read(largest)
+    content = checkpoint.read_bytes()
+    at = content.index(weights)
+    checkpoint.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    with pytest.raises(CheckpointError, match="damaged: data/"):
+        convert(checkpoint, tmp_path / target, "blocks")
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
