@@ -205,12 +205,17 @@ class Scene:
         if problems:
             return problems
         *refused, path = paths
+        there = {file: digest_of(file) for file in files_of(self.run / "best")}
         try:
             problems = [problem for newer in refused for problem in self._refused(newer)]
             resumed = self._resume(path)
         except Exception as error:  # noqa: BLE001 - it is told, whatever it is
             return [*problems, f"cannot go on from the {place.kind} of step {place.step}: {said(error)}"]
         problems += self._compared(resumed, place)
+        if place.kind.endswith("before"):
+            # The run that was hit went on, and saved other weights under the names that this one gives.
+            changed = [file.name for file, digest in there.items() if file.is_file() and digest_of(file) != digest]
+            problems += [f"{name} was written over" for name in changed]
         if leaves_draft:
             return problems + ([] if self.drafts() else ["the half file is gone"])
         return problems + self.drafts()
@@ -259,6 +264,9 @@ class Scene:
         found += differences([step for step in whole.restored if step >= place.step], seen.restored, "restored at")
         strict = place.kind in ("newest", "start", "link")
         found += differences(_lasting(self.whole, strict=strict), _lasting(resumed, strict=strict))
+        if place.kind in ("newest", "link"):
+            # What a run saved after that checkpoint is saved again, under the same names.
+            found += differences(best_names(self.whole), best_names(resumed), "names of the best")
         return found + differences(best_weights(self.whole), best_weights(resumed))
 
 
@@ -302,6 +310,11 @@ def best_weights(outcome: Outcome) -> dict[str, Any]:
     """What is in the best checkpoint of a run."""
     checkpoint = torch.load(outcome.trainer.checkpoint_callback.best_model_path, weights_only=True)
     return {key: checkpoint[key] for key in ("epoch", "global_step", "state_dict", "optimizer_states")}
+
+
+def best_names(outcome: Outcome) -> list[str]:
+    """The names of the files that are left in the folder of the best checkpoint."""
+    return sorted(path.name for path in Path(outcome.trainer.checkpoint_callback.best_model_path).parent.iterdir())
 
 
 def unreadable(path: Path) -> Iterator[str]:
