@@ -12,6 +12,7 @@ from phasewire.adapters import AdapterError, CheckpointError, Renaming, Strategy
 from phasewire.app import CheckpointTranslator, FinetuningScheduler, FTSEarlyStopping, Schedule, ScheduleValidator
 from phasewire.app.plan import Plan, plan_schedule
 from phasewire.app.settings import SchedulerSettings
+from stable_ids import stable_id
 from tuning import TunedModule, fit, make_trainer
 
 SCHEDULE: dict[int, dict[str, Any]] = {0: {"params": ["head.*"]}, 1: {"params": ["layers.2.*"]}}
@@ -92,7 +93,7 @@ def test_a_fit_trains_a_parameter_that_is_named_twice_once(tmp_path) -> None:
         *(None, 5, "own", [1], ["own"], {"own": {"layers": "blocks"}}, {"own": (str, str)}, {"own": None}),
         *({"own": Renaming}, {None: Renaming({})}, {1: Renaming({})}, {"": Renaming({})}, {("own",): Renaming({})}),
     ],
-    ids=repr,
+    ids=stable_id,
 )
 @pytest.mark.parametrize("hook", ["check", "namings"])
 def test_what_are_no_namings_is_refused_with_how_one_is_given(given, hook) -> None:

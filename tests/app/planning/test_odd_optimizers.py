@@ -15,6 +15,7 @@ from phasewire.app import FinetuningScheduler, FTSEarlyStopping, Schedule, Sched
 from phasewire.app.plan import Plan, plan_schedule
 from phasewire.app.schedule.model import ClassInit
 from phasewire.app.settings import SchedulerSettings
+from stable_ids import stable_id
 from tuning import TunedModule, fit, make_trainer
 
 SCHEDULE: dict[int, dict[str, Any]] = {0: {"params": ["head.*"]}, 1: {"params": ["layers.2.*"]}}
@@ -191,7 +192,7 @@ def test_what_is_no_optimizer_is_none(configured) -> None:
         *({"lr": rate} for rate in ("x", math.nan, math.inf, -1, [1, 2], None, 10**400, {"a": 1}, object(), True)),
         *({"momentum": "x"}, {"momentum": -1}, {"params": [1]}, {"no": 1}, {1: 2}, [], 5, "lr"),
     ],
-    ids=str,
+    ids=stable_id,
 )
 @pytest.mark.parametrize("key", ["phase", "setting"])
 def test_whatever_the_arguments_are_there_is_a_plan_or_one_error(key, init_args) -> None:
