@@ -362,6 +362,18 @@ def test_a_criterion_is_told_of_phases_epochs_and_validations_in_their_order(tmp
     ]
 
 
+def test_a_run_that_is_gone_on_from_knows_when_its_phase_began(tmp_path):
+    settings, schedule = by(Noting), {depth: NO_EPOCHS[depth] for depth in (0, 1)}
+    train(tmp_path, FTSCheckpoint(tmp_path, save_last=True), schedule=schedule, settings=settings, max_epochs=3)
+    Noting.told = []
+    scheduler = FinetuningScheduler(schedule, restore_best=False, **settings)
+
+    resumed = make_trainer(tmp_path, scheduler, max_epochs=5)
+    fit(resumed, TunedModule(LOSSES), ckpt_path=tmp_path / "last.ckpt")
+
+    assert [note for note in Noting.told if note[0] == "look"] == [("look", 3, 1, 2, True)]
+
+
 def test_a_criterion_that_has_ended_its_phase_is_not_asked_again(tmp_path):
     class Once(TransitionCriterion):
         asked: ClassVar[list[int]] = []
