@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from phasewire.adapters.bridge_names import bridge_names
 from phasewire.adapters.bridge_search import find_bridge
 from phasewire.adapters.errors import AdapterError, CheckpointError
-from phasewire.adapters.renaming import MappedNaming
+from phasewire.adapters.renaming import OWN_NAMES, MappedNaming
 from phasewire.adapters.tensor_layout import Layout
 from phasewire.adapters.tensor_pieces import Piece, Zeros
 
@@ -79,8 +79,9 @@ def hf_layout(module: nn.Module, names: BridgeNames) -> Layout:
         unknown = [part for part in parts if part not in names.hf]
         if joint in names.hf and unknown:
             raise CheckpointError(
-                f"How the bridge splits {joint!r} into {', '.join(map(repr, unknown))} is not known.",
-                remedy="Store the module's own names, or those of TransformerLens.",
+                f"The bridge computes with parts of {joint!r}, and where {', '.join(map(repr, unknown))} stand in it "
+                f"cannot be found. So it cannot be put together for a file with the names {HF_NAMES!r}.",
+                remedy=f"Store the module's own names (checkpoint_names={OWN_NAMES!r}), or {TL_NAMES!r}.",
             )
     state = module.state_dict(keep_vars=True)
     pieces: dict[str, Piece] = {}
@@ -146,8 +147,9 @@ def _usable(module: nn.Module, bridge: Bridge, wanted: str) -> Iterator[tuple[st
             if word == wanted:
                 raise
             rank_zero_warn(
-                f"Checkpoints do not tell the names {word!r} of what is behind the bridge, which cannot be found "
-                f"({type(error).__name__}: {error})."
+                f"The names {word!r} of the model behind the bridge cannot be found ({type(error).__name__}: {error}). "
+                f"Checkpoints do not record them, so `phasewire checkpoint convert --to {word}` will not know them. "
+                "Training and resuming are not affected."
             )
         else:
             yield word, naming

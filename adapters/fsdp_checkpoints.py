@@ -134,8 +134,8 @@ class FSDPCheckpoints(ShardedCheckpoints):
         states = checkpoint.get("optimizer_states")
         if not states:
             raise CheckpointError(
-                "The checkpoint holds no optimizer state.",
-                remedy="Save it with save_weights_only=False.",
+                "The checkpoint holds no optimizer state, so the training cannot go on from it.",
+                remedy="Use one that was saved with save_weights_only=False, or load its weights alone.",
             )
         with self._full(on_all_ranks=True):
             self._load_into(optimizer, _by_name(states[0], names_of_groups))
@@ -171,7 +171,10 @@ class FSDPCheckpoints(ShardedCheckpoints):
     def _wrapped(self) -> Module:
         model = self._fsdp.model
         if model is None:
-            raise CheckpointError("The module is not set up yet.", remedy="Checkpoints work while a Trainer runs.")
+            raise CheckpointError(
+                "A checkpoint is asked for before FSDP has wrapped the module.",
+                remedy="Save and load checkpoints while a Trainer runs.",
+            )
         return model
 
     def _full(self, *, on_all_ranks: bool) -> AbstractContextManager[Any]:

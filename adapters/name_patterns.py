@@ -143,7 +143,11 @@ def name_pattern(
         at = "" if cause.pos is None else f" at position {cause.pos}"
         problem = f"{pattern!r} is no regular expression: {cause.msg}{at}."
         rest = "" if cause.pos is None else pattern[cause.pos :]
-        remedy = f"It stops making sense at {rest!r}." if rest and cause.pos else "Correct it, or give a full name."
+        remedy = (
+            f"It stops making sense at {rest!r}. Correct it there, or give a full name."
+            if rest and cause.pos
+            else "Correct it, or give a full name."
+        )
         raise error(problem, where=where(), remedy=remedy) from cause
     except (OverflowError, RecursionError, MemoryError, regex.error) as cause:
         raise error(

@@ -110,7 +110,8 @@ class Renaming(Naming):
             back = _called(self._from_file, stored, word)
             if back != own:
                 raise CheckpointError(
-                    f"{_titled(word)} does not go back: {own!r} becomes {stored!r}, and that becomes {back!r}.",
+                    f"{_titled(word)} does not go back: {own!r} becomes {stored!r}, and that becomes {back!r}. "
+                    "A file in these names could not be read again.",
                     remedy=_REMEDY,
                 )
         return Layout({own: Piece(stored) for stored, own in owner.items()})
@@ -209,7 +210,10 @@ def _called(function: Callable[[str], str], name: str, word: str) -> str:
 
 
 def _collision(first: str, second: str, stored: str, word: str) -> CheckpointError:
-    return CheckpointError(f"{_titled(word)} calls both {first!r} and {second!r} {stored!r}.", remedy=_REMEDY)
+    return CheckpointError(
+        f"{_titled(word)} calls both {first!r} and {second!r} {stored!r}, so one would overwrite the other in a file.",
+        remedy=_REMEDY,
+    )
 
 
 def _titled(word: str) -> str:

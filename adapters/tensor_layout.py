@@ -59,10 +59,21 @@ class Layout:
             check_parts(stored, parts, word)
         for own, piece in self.pieces.items():
             if piece.stored not in self.parts:
-                raise CheckpointError(f"Nothing fills {piece.stored!r}, of which {own!r} is read.", remedy=TORN)
+                raise CheckpointError(
+                    f"{own!r} is to be read from {piece.stored!r}, and no tensor of the module is stored there.",
+                    remedy=TORN,
+                )
         for alias, stored in self.aliases.items():
-            if alias in self.parts or stored not in self.parts:
-                raise CheckpointError(f"{alias!r} cannot be another name of {stored!r}.", remedy=TORN)
+            if alias in self.parts:
+                raise CheckpointError(
+                    f"{alias!r} is given as a second name of {stored!r}, and another tensor has that name.",
+                    remedy="Give each tensor of a file a name of its own.",
+                )
+            if stored not in self.parts:
+                raise CheckpointError(
+                    f"{alias!r} is given as a second name of {stored!r}, and no tensor is stored under that.",
+                    remedy="Give the name that the tensor is stored under.",
+                )
 
     @property
     def known(self) -> frozenset[str]:
@@ -117,7 +128,7 @@ class Layout:
         if missing and present:
             raise CheckpointError(
                 f"{stored!r} is made of {', '.join(map(repr, parts))}, and {', '.join(map(repr, missing))} is missing.",
-                remedy=TORN,
+                remedy="Let the state dict have all parts of a joint tensor, or none.",
             )
         return not missing
 

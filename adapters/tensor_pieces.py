@@ -24,7 +24,10 @@ __all__ = [
 ]
 
 #: What to do where parts do not fill a joint tensor.
-TORN: Final = "The parts of a joint tensor must lie side by side and fill it."
+TORN: Final = (
+    "Mend the naming (checkpoint_renamings of the adapter): each tensor of a file is filled by one of the module, or "
+    "by parts that lie side by side."
+)
 #: What to do where the part of a checkpoint that Phasewire writes itself says nothing that can be read.
 CHANGED: Final = (
     "Phasewire wrote this part of the file, so another program has changed it since, or it is damaged. Nothing was "
@@ -172,16 +175,21 @@ def check_parts(stored: str, parts: Mapping[str, Piece], word: str) -> None:
     whole = [own for own, piece in parts.items() if piece.ranges is None]
     if whole:
         both = [whole[0], next(own for own in parts if own != whole[0])]
-        raise CheckpointError(f"{titled} calls both {both[0]!r} and {both[1]!r} {stored!r}.", remedy=TORN)
+        raise CheckpointError(
+            f"{titled} calls both {both[0]!r} and {both[1]!r} {stored!r}, so one would overwrite the other in a file.",
+            remedy=TORN,
+        )
     end = 0
     for start, length, own in sorted(_stretches(parts)):
         if start != end or length < 1:
             raise CheckpointError(
-                f"{titled} puts {own!r} at {start} of {stored!r}, which is filled up to {end}.", remedy=TORN
+                f"{titled} puts {own!r} at {start} of {stored!r}, which is filled up to {end}: its parts "
+                "overlap, or leave a gap.",
+                remedy=TORN,
             )
         end = start + length
     if len({piece.dim for piece in parts.values()}) > 1:
-        raise CheckpointError(f"{titled} cuts {stored!r} along several dimensions.", remedy=TORN)
+        raise CheckpointError(f"{titled} cuts {stored!r} along several dimensions, and one is possible.", remedy=TORN)
 
 
 def _stretches(parts: Mapping[str, Piece]) -> Iterator[tuple[int, int, str]]:

@@ -65,7 +65,10 @@ class TLNamesModelView(ModelView):
         if self._names is None:
             self.build_param_mapping()
         if self._names is None:  # a subclass may build something else
-            raise AdapterError("No names were found.", remedy="Let build_param_mapping call super().")
+            raise AdapterError(
+                f"{type(self).__name__}.build_param_mapping found no names.",
+                remedy="Let it call super().build_param_mapping().",
+            )
         return self._names
 
     def build_param_mapping(self) -> None:

@@ -190,7 +190,10 @@ class EntryPointRegistry(Generic[RecordT]):
 
     def _warn_of_unreadable(self, unreadable: Sequence[str]) -> None:
         if unreadable:
-            self._warn_once(f"The entry points of some distributions cannot be read: {'; '.join(unreadable)}.")
+            self._warn_once(
+                f"The entry points of some distributions cannot be read: {'; '.join(unreadable)}. Plug-ins that they "
+                "offer are not found. Install them again if you need one."
+            )
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

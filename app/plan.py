@@ -43,7 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "PlannedParameter", "PlannedPhase", "build_model", "plan_schedule"]
 
 
-def build_model(build: Callable[[], object], *, on_meta: bool = True) -> nn.Module:
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+def build_model(build: Callable[[], object], *, on_meta: bool = True, warn: Callable[[str], None] = _warn) -> nn.Module:
     """Build a model, by default without storage for its parameters.
 
     ``configure_model`` is called too where the model overrides it, since layers may be built there.
@@ -51,6 +55,7 @@ def build_model(build: Callable[[], object], *, on_meta: bool = True) -> nn.Modu
     Args:
         build: Makes the model, such as ``container.model``.
         on_meta: Build on the meta device, where tensors have a shape and no values; otherwise on the CPU.
+        warn: Is told in whole sentences what is missing from the model; a Python warning by default.
 
     Returns:
         The model.
@@ -61,7 +66,7 @@ def build_model(build: Callable[[], object], *, on_meta: bool = True) -> nn.Modu
     with torch.device("meta" if on_meta else "cpu"):
         model = _built(build, on_meta=on_meta)
         if isinstance(model, LightningModule) and is_overridden("configure_model", model):
-            _configure(model)
+            _configure(model, warn)
     return model
 
 
@@ -246,21 +251,22 @@ def _built(build: Callable[[], object], *, on_meta: bool) -> nn.Module:
         ) from error
     if not isinstance(model, nn.Module):
         raise ConfigError(
-            f"The model is a {type(model).__name__}, which is no torch module.",
-            remedy="Name a LightningModule, or any torch.nn.Module.",
+            f"What was named for the model gives an object of type {type(model).__name__}, which is no torch module.",
+            remedy="Name the class of a LightningModule, or of any torch.nn.Module.",
         )
     return model
 
 
-def _configure(model: LightningModule) -> None:
+def _configure(model: LightningModule, warn: Callable[[str], None]) -> None:
     try:
         model.configure_model()
     except Exception as error:  # noqa: BLE001  # it is the user's code, and a fit is where it should run; it is said
         # Sharding is often set up here as well, and needs processes and a device mesh that only a fit has.
-        warnings.warn(
-            f"{type(model).__name__}.configure_model() cannot run outside a fit ({type(error).__name__}: {error}); the "
-            "plan shows the parameters that exist without it.",
-            stacklevel=3,
+        problem = str(error).rstrip(".")
+        warn(
+            f"{type(model).__name__}.configure_model() cannot run outside a fit ({type(error).__name__}: {problem}), "
+            "so the layers that it makes are missing here. Make them without asking for the Trainer, or in the "
+            "constructor; a fit is not affected."
         )
 
 

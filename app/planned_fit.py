@@ -209,7 +209,11 @@ class PlannedFit:
     def validate_schedule(self, rules: NameRules | None = None) -> tuple[int, int]:
         """Resolve the schedule against the names the adapter gives."""
         if self._given is None:
-            raise NeedsFitError("There is no schedule to validate yet.")
+            raise NeedsFitError(
+                f"{type(self.strategy_adapter).__name__} asks for a schedule to be validated, and there is none yet.",
+                where="custom_strategy_adapters",
+                remedy="Let it do so in validate_ft_sched, not before.",
+            )
         edited = self.ft_schedule != self._given.to_dict()
         self._resolved = self._validate(
             Schedule.from_mapping(self.ft_schedule) if edited else self._given,
@@ -234,4 +238,5 @@ class PlannedFit:
         raise NeedsFitError(
             f"{type(self.strategy_adapter).__name__} asks for fts_handle.{name}, which only a fit has.",
             where="custom_strategy_adapters",
+            remedy="To have its names outside a fit, let it find them from pl_module alone.",
         )

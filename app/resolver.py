@@ -199,7 +199,10 @@ def _default_record(strategy: Strategy, *, allow_untested: bool) -> AdapterRecor
             remedy=f"Map an adapter to it in {_SETTING}, or set allow_untested=True to try the base adapter.",
         )
     if not supported:
-        rank_zero_warn(f"The base adapter is used with {kind}, which is untested, because allow_untested=True.")
+        rank_zero_warn(
+            f"The base adapter is used with {kind}, which is untested, because allow_untested=True. What a phase "
+            "trains, or what a checkpoint holds, may be wrong: compare a short run with one on a single device."
+        )
     return native_record("base", _BASE_ADAPTER)
 
 
@@ -280,7 +283,10 @@ def _warn_of_unknown_keys(keys: Mapping[str, tuple[str, object]], running: Seque
     for folded, (key, _) in keys.items():
         if folded not in known:
             near = did_you_mean(key, known)
-            rank_zero_warn(f"{_SETTING}: no strategy is registered as {key!r}, so nothing uses it. {near}".rstrip())
+            rank_zero_warn(
+                f"{_SETTING}: no strategy is registered as {key!r}, so nothing uses it. {near} Correct or remove "
+                "it.".replace("  ", " ")
+            )
 
 
 def _check_suits(adapter_class: type[StrategyAdapter], strategy: Strategy, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,10 @@ class SettingsReader:
             ConfigError: As for :meth:`read`.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError(f"A configuration is a mapping, and this is a {type(values).__name__}.")
+            raise ConfigError(
+                f"A mapping of settings is expected, and {reprlib.repr(values)} is of type {type(values).__name__}.",
+                remedy="Give a dict with the sections of config.yaml, such as {'scheduler': {'max_depth': 2}}.",
+            )
         settings, problems = _validated(values)
         if settings is None or problems:
             raise as_error(problems, locator(values))

@@ -79,7 +79,7 @@ def open_tensors(path: str | os.PathLike[str], *, unsafe: bool = False) -> Tenso
         return _open_saved_by_torch(path, unsafe=unsafe)
     if begins.startswith(_PICKLE):
         raise CheckpointError(
-            "The file is of the format that torch wrote before version 1.6, which cannot be mapped.",
+            "The file is of the format that torch wrote before version 1.6, which Phasewire does not read.",
             where=str(path),
             remedy="Load it with torch.load and save it again with torch.save.",
         )
@@ -104,7 +104,7 @@ def safetensors_module(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401  # 
         raise CheckpointError(
             "Files in the safetensors format need the safetensors library, which is not installed.",
             where=str(path),
-            remedy="pip install 'phasewire[safetensors]'.",
+            remedy="Install the extra: pip install 'phasewire[safetensors]'",
         ) from error
     return safetensors
 
@@ -125,7 +125,11 @@ def _open_saved_by_torch(path: Path, *, unsafe: bool) -> TensorFile:
             remedy=_USE_ANOTHER,
         ) from error
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"The file holds a {type(content).__name__}.", where=str(path), remedy=_USE_ANOTHER)
+        raise CheckpointError(
+            f"The file holds an object of type {type(content).__name__}, and names with their tensors are expected.",
+            where=str(path),
+            remedy=_USE_ANOTHER,
+        )
     if isinstance(content.get(STATE_KEY), Mapping):
         record = content.get(RECORD_KEY)
         rest = {key: value for key, value in content.items() if key not in {STATE_KEY, RECORD_KEY}}

@@ -52,6 +52,7 @@ class Mark(Protocol):
 #: each level, which Python's recursion limit ends at 1,000 in all, and libyaml recurses in C, where some tens of
 #: thousands of levels would end the process instead of raising.
 _MOST_NESTED_LEVELS = 100
+_TOO_DEEP = "Write it with fewer levels: nothing that is read here has so many."
 #: Aliases that repeat more values than this are refused: ten lines of them can stand for more than memory holds.
 _MOST_REPEATED_VALUES = 1_000_000
 #: Python writes whole numbers of some thousands of digits at most; a value of no more characters than this is none.
@@ -233,7 +234,9 @@ def _refuse_depth(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MOST_NESTED_LEVELS:
-                raise YamlFault(f"Values are nested more than {_MOST_NESTED_LEVELS} levels deep.", event.start_mark)
+                raise YamlFault(
+                    f"Values are nested more than {_MOST_NESTED_LEVELS} levels deep.", event.start_mark, _TOO_DEEP
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -252,7 +255,9 @@ def _refuse_expansion(root: yaml.Node) -> None:
             depths[id(node)] = bool(children) + max((depths.get(id(child), 0) for child in children), default=0)
             if depths[id(node)] > _MOST_NESTED_LEVELS:
                 raise YamlFault(
-                    f"By aliases, values are nested more than {_MOST_NESTED_LEVELS} levels deep.", node.start_mark
+                    f"By aliases, values are nested more than {_MOST_NESTED_LEVELS} levels deep.",
+                    node.start_mark,
+                    _TOO_DEEP,
                 )
             if sizes[id(node)] - len(sizes) > _MOST_REPEATED_VALUES:
                 raise YamlFault(

@@ -130,7 +130,10 @@ def _known_names(
         built = configured
     build = model_builder(model, init_args, container, needed_by="checkpoint convert --model")
     return names_known_by(
-        built, build_model(build, on_meta=not on_cpu), container.translator(), container.model_views()
+        built,
+        build_model(build, on_meta=not on_cpu, warn=echo_warning),
+        container.translator(),
+        container.model_views(),
     )
 
 

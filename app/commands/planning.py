@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phasewire.app.commands.configured import model_builder, with_configured_adapter
+from phasewire.app.commands.reporting import echo_warning
 from phasewire.app.given_text import mapping_from_text
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Planner:
         """
         from phasewire.app.plan import build_model
 
-        return build_model(self._build, on_meta=not self._on_cpu)
+        return build_model(self._build, on_meta=not self._on_cpu, warn=echo_warning)
 
     def plan(self, schedule: Path | None) -> Plan:
         """Plan a schedule, in the names of the configured adapter where it gives any without a fit.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phasewire.adapters.errors import ScheduleError
 from phasewire.app.schedule.model import Phase, Schedule
+from phasewire.app.schedule.problems import nothing_to_schedule
 
 __all__ = ["generate_default"]
 
@@ -25,10 +25,7 @@ def generate_default(names: Sequence[str]) -> Schedule:
         ScheduleError: There are no names.
     """
     if not names:
-        raise ScheduleError(
-            "There is no parameter to make a schedule for.",
-            remedy="Build the module's layers in its constructor, in setup, or in configure_model.",
-        )
+        raise nothing_to_schedule()
     backwards = tuple(reversed(names))
     return Schedule(
         phases=tuple(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["KnownKeys", "Location", "ScheduleFormError", "joined", "schedule_error"]
+__all__ = ["KnownKeys", "Location", "ScheduleFormError", "joined", "nothing_to_schedule", "schedule_error"]
 
 #: The keys that may stand under each key that holds keys; those at the top under the empty text.
 KnownKeys = Mapping[str, Sequence[str]]
@@ -76,6 +76,19 @@ def schedule_error(
         lines.append(f"  and {count - len(shown):,} more")
     text = "\n".join([f"The schedule has {count:,} mistakes:", *lines])
     return ScheduleFormError(text, mistakes=mistakes, count=count)
+
+
+def nothing_to_schedule() -> ScheduleError:
+    """Make the error for a module that no parameter is known of.
+
+    Returns:
+        The error to raise.
+    """
+    return ScheduleError(
+        "No parameter is known, so there is nothing to schedule.",
+        remedy="Build the module's layers in its constructor, in setup, or in configure_model. An adapter that gives "
+        "names of its own must give at least one.",
+    )
 
 
 def joined(items: Iterable[object]) -> str:

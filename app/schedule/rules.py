@@ -45,7 +45,7 @@ def check_phase_zero(schedule: Schedule, places: Places) -> list[str]:
         return []
     warning = (
         f"{places.phase(0, 'lr')}: the lr of phase 0 ({phase.lr:g}) is ignored; phase 0 keeps the learning rate that "
-        "the module's configure_optimizers sets."
+        "the module's configure_optimizers sets. Set it there."
     )
     return [warning]
 
@@ -64,8 +64,11 @@ def check_empty_phases(schedule: Schedule, places: Places) -> list[str]:
     if not empty:
         return []
     if len(empty) == 1:
-        return [f"{places.phase(empty[0])}: The phase has no params, and so thaws nothing."]
-    return [f"{places.phase(empty[0])}: {_phases(empty)} no params, and so thaw nothing."]
+        problem, them = "The phase has no params, and so thaws nothing.", "it"
+    else:
+        problem, them = f"{_phases(empty)} no params, and so thaw nothing.", "them"
+    remedy = f"Give {them} params, or leave {them} out where no new optimizer or lr scheduler is to start."
+    return [f"{places.phase(empty[0])}: {problem} {remedy}"]
 
 
 def check_epochs(
@@ -107,7 +110,7 @@ def check_no_epochs(schedule: Schedule, places: Places) -> list[str]:
         return []
     warning = (
         f"{places.phase(given[0], 'max_transition_epoch')}: {_phases(given)} a max_transition_epoch, which ends "
-        "nothing: transition_criteria does not name 'epochs'."
+        "nothing: transition_criteria does not name 'epochs'. Add it there, or leave max_transition_epoch out."
     )
     return [warning]
 
@@ -128,7 +131,7 @@ def _early_epochs(epochs: list[int], places: Places) -> list[str]:
     if epochs[0] == 0 and len(epochs) > 1:
         warnings.append(
             f"{places.phase(0, 'max_transition_epoch')}: phase 0 ends at epoch 0, so its parameters are first trained "
-            "together with those of phase 1."
+            "together with those of phase 1. Give 1 to train them alone for one epoch first."
         )
     early, highest = [], -1
     for depth, epoch in enumerate(epochs):
@@ -138,7 +141,8 @@ def _early_epochs(epochs: list[int], places: Places) -> list[str]:
     if early:
         warnings.append(
             f"{places.phase(early[0], 'max_transition_epoch')}: {_phases(early)} a max_transition_epoch that is not "
-            "greater than that of an earlier phase, and so may last for a single epoch."
+            "greater than that of an earlier phase, and so may last for a single epoch. Epochs are counted from the "
+            "beginning of the training, not of the phase."
         )
     return warnings
 
@@ -151,7 +155,8 @@ def _final_epoch(epochs: list[int], places: Places, max_epochs: int | None) -> l
     warning = (
         f"{places.phase(last, 'max_transition_epoch')}: no phase follows phase {last}, so its max_transition_epoch "
         f"({epochs[-1]}) does not move on: the training goes on to the greater of max_epochs{limit} and the highest "
-        f"max_transition_epoch of the schedule ({max(epochs)}), unless something else ends it first."
+        f"max_transition_epoch of the schedule ({max(epochs)}), unless something else ends it first. "
+        "Leave it out, and choose the end by max_epochs."
     )
     return [warning]
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from phasewire.adapters.errors import ScheduleError
 from phasewire.adapters.name_rules import NameRules
 from phasewire.app.schedule.expand import expand_params
 from phasewire.app.schedule.numbering import require_contiguous
 from phasewire.app.schedule.places import Places
+from phasewire.app.schedule.problems import nothing_to_schedule
 from phasewire.app.schedule.reinit import check_reinit
 from phasewire.app.schedule.resolved import ResolvedPhase, ResolvedSchedule
 from phasewire.app.schedule.rules import check_empty_phases, check_epochs, check_no_epochs, check_phase_zero
@@ -65,10 +65,7 @@ class ScheduleValidator:
             ScheduleError: The schedule does not fit: see the message for file, line, phase and index.
         """
         if not named_params:
-            raise ScheduleError(
-                "The module has no parameters, so there is nothing to schedule.",
-                remedy="Build its layers in the constructor, in setup, or in configure_model.",
-            )
+            raise nothing_to_schedule()
         places = Places(schedule.file)
         require_contiguous(schedule, places)
         warnings = check_phase_zero(schedule, places)

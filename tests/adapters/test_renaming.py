@@ -189,6 +189,14 @@ def test_zeros_are_not_stored_and_made_again():
     assert own["b"].tolist() == [0, 0]
 
 
+def test_a_second_name_has_one_owner_and_something_stored():
+    pieces = {"a": Piece("x"), "b": Piece("y")}
+    with pytest.raises(CheckpointError, match="'y' is given as a second name of 'x', and another tensor has that name"):
+        Layout(pieces, aliases={"y": "x"})
+    with pytest.raises(CheckpointError, match="'w' is given as a second name of 'z', and no tensor is stored under"):
+        Layout(pieces, aliases={"w": "z"})
+
+
 @pytest.mark.parametrize(
     ("pieces", "message"),
     [
@@ -196,7 +204,7 @@ def test_zeros_are_not_stored_and_made_again():
         ({"a": Piece("x", 0, ((0, 2),)), "b": Piece("x", 0, ((1, 2),))}, "puts 'b' at 1 of 'x', .* filled up to 2"),
         ({"a": Piece("x", 0, ((1, 2),))}, "puts 'a' at 1 of 'x', which is filled up to 0"),
         ({"a": Piece("x", 0, ((0, 2),)), "b": Piece("x", 1, ((2, 2),))}, "along several dimensions"),
-        ({"a": Piece("x", derived=True)}, "Nothing fills 'x', of which 'a' is read"),
+        ({"a": Piece("x", derived=True)}, "'a' is to be read from 'x', and no tensor of the module is stored there"),
     ],
 )
 def test_a_layout_that_leaves_or_fills_a_place_twice_is_refused(pieces, message):

@@ -262,7 +262,7 @@ def renamed_record(path: Path, source: Path) -> None:
         (foreign(b"\x80\x02}q"), "of the format that torch wrote before version 1.6"),
         (lambda path, source: path.mkdir(), "This is a folder"),
         (lambda path, source: None, "The file cannot be read: No such file"),
-        (saved([1]), "The file holds a list"),
+        (saved([1]), "The file holds an object of type list, and names with their tensors are expected"),
         (saved({"a": 1}), "The file is no state dict, and has no 'state_dict'. It holds: 'a'"),
         (saved({"a": torch.ones(1)}), "The file does not tell what names there are.*--model package.Class --adapter"),
         (saved({"a": Path}), "The file holds more than tensors and plain values.*--unsafe"),

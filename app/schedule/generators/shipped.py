@@ -15,7 +15,7 @@ from phasewire.app.schedule.generate import generate_default
 from phasewire.app.schedule.generators.naming import params_of_phases
 from phasewire.app.schedule.generators.structure import Part, find_structure
 from phasewire.app.schedule.model import Phase, Schedule
-from phasewire.app.schedule.problems import joined
+from phasewire.app.schedule.problems import joined, nothing_to_schedule
 from phasewire.app.schedule.values import learning_rate, shortened
 
 if TYPE_CHECKING:
@@ -148,10 +148,7 @@ def _params_by_block(module: nn.Module, names: NamedParameters) -> list[tuple[st
 def _named(names: NamedParameters) -> Mapping[str, nn.Parameter]:
     named = names.get_named_params_for_schedule_validation()
     if not named:
-        raise ScheduleError(
-            "There is no parameter to make a schedule for.",
-            remedy="Build the module's layers in its constructor, in setup, or in configure_model.",
-        )
+        raise nothing_to_schedule()
     return named
 
 

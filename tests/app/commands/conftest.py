@@ -81,6 +81,11 @@ class NoModule:
     pass
 
 
+class NeedsTrainerToBuild(Classifier):
+    def configure_model(self):
+        self.more = torch.nn.Linear(self.trainer.max_epochs, 2)
+
+
 def rows():
     generator = torch.Generator().manual_seed(0)
     return DataLoader(TensorDataset(torch.randn(8, 3, generator=generator), torch.arange(8) % 2), batch_size=4)

@@ -162,6 +162,14 @@ def test_plan_allocates_no_parameters(project, run):
     assert "1,000,007,000,002" in result.stdout.replace(" ", "") or "parameters in 3 phases" in result.stdout
 
 
+def test_plan_warns_of_layers_that_only_a_fit_can_make(project, run):
+    result = run("plan", "own_project.NeedsTrainerToBuild")
+    assert result.exit_code == 0, result.output
+    said = re.sub(r"\s+", " ", result.stderr)
+    assert said.startswith("Warning: NeedsTrainerToBuild.configure_model() cannot run outside a fit (RuntimeError: ")
+    assert "the layers that it makes are missing here" in said
+
+
 def test_plan_trains_and_writes_nothing(project, run):
     before = sorted(path.name for path in project.iterdir() if path.is_file())
     assert run("plan", "--config", "config.yaml").exit_code == 0

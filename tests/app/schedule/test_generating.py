@@ -17,5 +17,5 @@ def test_a_name_left_over_is_alone_in_the_last_phase():
 
 
 def test_without_names_there_is_no_schedule():
-    with pytest.raises(ScheduleError, match="There is no parameter"):
+    with pytest.raises(ScheduleError, match="No parameter is known"):
         generate_default([])

@@ -186,7 +186,7 @@ def test_a_tied_parameter_that_an_adapter_knows_by_its_second_name_only_has_that
 
 
 def test_a_module_without_parameters_is_refused():
-    with pytest.raises(ScheduleError, match="The module has no parameters"):
+    with pytest.raises(ScheduleError, match="No parameter is known, so there is nothing to schedule"):
         params(["a"], names={})
 
 

@@ -53,7 +53,7 @@ def test_generating_leaves_the_module_as_it_was(generator):
 
 @pytest.mark.parametrize("generator", SHIPPED_GENERATORS.values(), ids=SHIPPED_GENERATORS)
 def test_a_module_without_parameters_is_refused(generator):
-    with pytest.raises(ScheduleError, match="There is no parameter to make a schedule for"):
+    with pytest.raises(ScheduleError, match="No parameter is known, so there is nothing to schedule"):
         generator(nn.ReLU(), adapter_for(nn.ReLU()))
 
 
