@@ -13,7 +13,7 @@ from pathlib import Path
 from commands import Finished, run
 
 PARTS = ("adapters", "app", "containers")
-COMMAND_SECONDS = 180
+COMMAND_SECONDS = 600
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def test_a_checkpoint_without_a_schedule_is_refused_with_the_remedy(tmp_path):
                     }
                 }
             },
-            "state cannot be read",
+            "The state of the FinetuningScheduler, .* cannot be read",
         ),
     ],
 )
