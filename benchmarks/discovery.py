@@ -116,7 +116,8 @@ def measure(given: argparse.Namespace) -> Results:
                 peer=seconds[case, "FTS"],
                 floor=none + scan,
                 note=f"A fit with none installed takes {none:.3f} s, the scan {scan:.3f} s. The peer's time is the "
-                "processor's too: it waits for slow plug-ins besides.",
+                "processor's too: it waits for slow plug-ins besides. The one that is used is imported, which the mark "
+                "does not allow for.",
             )
             for what, ours, case in (("none used", unused, cases[2][0]), ("one used", used, cases[1][0]))
         ]
