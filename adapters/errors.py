@@ -63,7 +63,13 @@ class PhasewireError(MisconfigurationException):
         self.where = where
         self.remedy = remedy
         located = f"{where}: {problem}" if where else problem
-        super().__init__(f"{located} {remedy}" if remedy else located)
+        super().__init__(f"{_ended(located)} {remedy}" if remedy else located)
+
+
+def _ended(text: str) -> str:
+    """End a sentence: the text of another library's error, with which it may end, has often no full stop."""
+    text = text.rstrip()
+    return text if text.endswith((".", "!", "?", ":")) else f"{text}."
 
 
 class ConfigError(PhasewireError):

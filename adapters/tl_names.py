@@ -209,7 +209,9 @@ class TLNamesModelView(ModelView):
             )
         if names.second_tl:
             tied = ", ".join(f"{second!r} is {first!r}" for second, first in names.second_tl.items())
-            rank_zero.info(f"Some TransformerLens names are second names of one parameter: {tied}.")
+            rank_zero.info(
+                f"Some TransformerLens names are second names of one parameter, so that thawing one thaws both: {tied}."
+            )
         if names.made_up:
             rank_zero.debug(f"TransformerLens makes up what the model does not have: {sorted(names.made_up)}.")
 

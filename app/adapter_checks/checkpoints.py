@@ -26,7 +26,9 @@ class SavedAndRestoredEqual(Rule):
         remedy = "Let before_restore_model or load_model_state_dict undo what lightning_module_state_dict does."
         error = subject.restored.error
         if error is not None:
-            raise self.broken(f"It cannot be restored: {type(error).__name__}: {error}", remedy) from error
+            raise self.broken(
+                f"A checkpoint that was saved with it cannot be restored. {type(error).__name__}: {error}", remedy
+            ) from error
         saved, loaded = subject.explicit.module.state_dict(), subject.restored.module.state_dict()
         wrong = [name for name, value in saved.items() if not torch.equal(value, loaded[name])]
         if wrong:
@@ -44,7 +46,7 @@ class BeforeRestoreReturnsTheCheckpoint(Rule):
         """Give it a checkpoint."""
         result: object = subject.connected.before_restore_model(_new_checkpoint(subject))
         if not isinstance(result, dict):
-            raise self.broken(f"It returned {result!r}.", "Return the checkpoint, changed or not.")
+            raise self.broken(f"before_restore_model returned {result!r}.", "Return the checkpoint, changed or not.")
 
 
 class LoadMindsStrict(Rule):
@@ -89,14 +91,16 @@ class TellsItsCheckpointNames(Rule):
         told: object = subject.connected.names_on_disk
         remedy = 'Write checkpoint_names = "a word of yours" on the class, or keep the module\'s names.'
         if not isinstance(told, str):
-            raise self.broken(f"It is {told!r}.", remedy)
+            raise self.broken(f"checkpoint_names is {told!r}, and text is expected.", remedy)
         own = set(subject.implicit.module.state_dict())
         other = set(_new_checkpoint(subject)["state_dict"]) - own
         if told == "module" and other:
-            raise self.broken(f'It is "module", and the state dict names {", ".join(sorted(other))}.', remedy)
+            raise self.broken(
+                f'checkpoint_names is "module", and the state dict names {", ".join(sorted(other))}.', remedy
+            )
         if told != "module" and not other:
             raise self.broken(
-                f"It is {told!r}, and all names in the state dict are the module's own.",
+                f"checkpoint_names is {told!r}, and all names in the state dict are the module's own.",
                 'Leave checkpoint_names at "module", so that checkpoints can be used without the adapter, or check '
                 "with a model that the adapter renames.",
             )

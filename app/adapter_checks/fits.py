@@ -33,15 +33,15 @@ class GeneratesInTheFolder(Rule):
             raise NotChecked(trial.stopped)
         path = trial.generated
         if not isinstance(path, (str, os.PathLike)):
-            raise self.broken(f"It returned {path!r}, which is no path.", remedy)
+            raise self.broken(f"gen_ft_schedule returned {path!r}, which is no path.", remedy)
         if not Path(path).is_file():
-            raise self.broken(f"It returned {os.fspath(path)!r}, and no such file exists.", remedy)
+            raise self.broken(f"gen_ft_schedule returned {os.fspath(path)!r}, and no such file exists.", remedy)
         if not Path(path).resolve().is_relative_to(trial.folder.resolve()):
-            raise self.broken(f"It wrote {os.fspath(path)!r}, outside the folder it was given.", remedy)
+            raise self.broken(f"gen_ft_schedule wrote {os.fspath(path)!r}, outside the folder it was given.", remedy)
         try:
             load_schedule(path)
         except ScheduleError as error:
-            raise self.broken(f"What it wrote is no schedule. {error}", remedy) from error
+            raise self.broken(f"What gen_ft_schedule wrote is no schedule. {error}", remedy) from error
 
 
 class GeneratesOnRankZero(Rule):
@@ -77,9 +77,14 @@ class GeneratedValidates(Rule):
         remedy = "Return the deepest phase and the highest max_transition_epoch, or -1."
         result = trial.validated
         if not isinstance(result, tuple) or [type(item) for item in result] != [int, int]:
-            raise self.broken(f"validate_ft_sched returned {result!r}.", remedy)
+            raise self.broken(
+                f"validate_ft_sched returned {result!r}, and a tuple of two whole numbers is expected.", remedy
+            )
         if result[0] != max(trial.schedule):
-            raise self.broken(f"It told depth {result[0]}, and the deepest phase is {max(trial.schedule)}.", remedy)
+            raise self.broken(
+                f"validate_ft_sched returned the depth {result[0]}, and the deepest phase is {max(trial.schedule)}.",
+                remedy,
+            )
 
 
 class _Trains(Rule):

@@ -32,11 +32,11 @@ class NamesTheModulesParameters(Rule):
         remedy = "Give the objects of pl_module.named_parameters(), never copies."
         given: object = subject.connected.get_named_params_for_schedule_validation()
         if not isinstance(given, Mapping) or not given:
-            raise self.broken(f"It gave {given!r}, which names nothing.", remedy)
+            raise self.broken(f"get_named_params_for_schedule_validation gave {given!r}, which names nothing.", remedy)
         own = {id(parameter) for parameter in subject.implicit.module.parameters()}
         wrong = [name for name, parameter in given.items() if not isinstance(name, str) or id(parameter) not in own]
         if wrong:
-            raise self.broken(f"{_few(wrong)} lead to no parameter of the module.", remedy)
+            raise self.broken(f"No parameter of the module stands under {_few(wrong)}.", remedy)
 
 
 class TransformGivesModuleNames(Rule):
@@ -52,15 +52,17 @@ class TransformGivesModuleNames(Rule):
         for names in subject.schedule_names():
             given: object = subject.connected.fts_optim_transform(list(names), inspect_only=True)
             if not isinstance(given, list):
-                raise self.broken(f"For {_few(names)} it gave {given!r}.", "Return a list of names.")
+                raise self.broken(f"For {_few(names)}, fts_optim_transform gave {given!r}.", "Return a list of names.")
             unknown = [name for name in given if name not in known]
             if unknown:
                 raise self.broken(
-                    f"For {_few(names)} it gave {_few(unknown)}, which the module does not have.",
+                    f"For {_few(names)}, fts_optim_transform gave {_few(unknown)}, which the module does not have.",
                     "Translate to the names of pl_module.named_parameters().",
                 )
             if len(set(given)) < len(given):
-                raise self.broken(f"For {_few(names)} it gave a name twice: {_few(given)}.", "Give each name once.")
+                raise self.broken(
+                    f"For {_few(names)}, fts_optim_transform gave a name twice: {_few(given)}.", "Give each name once."
+                )
 
 
 class RoundTrip(Rule):

@@ -59,7 +59,9 @@ def _report(outcomes: Sequence[Outcome]) -> None:
     console = stdout_console()
     width = max(len(outcome.rule.name) for outcome in outcomes)
     for outcome in outcomes:
-        told = outcome.rule.sentence if outcome.state is State.KEPT else outcome.message
+        # The line has the name of the rule already.
+        found = outcome.message.removeprefix(f"rule {outcome.rule.name}: ")
+        told = outcome.rule.sentence if outcome.state is State.KEPT else found
         line = f"{outcome.state.value:<11}  {outcome.rule.name:<{width}}  {told}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     broken = sum(outcome.state is State.BROKEN for outcome in outcomes)

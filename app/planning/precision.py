@@ -45,7 +45,7 @@ class TrainedType:
         ConfigError: There is no such precision.
     """
 
-    def __init__(self, precision: object = None, *, where: str = "trainer.precision") -> None:
+    def __init__(self, precision: object = None, *, where: str = "--precision or trainer.precision") -> None:
         given = DEFAULT_PRECISION if precision is None else str(precision)
         #: The precision, in its long form.
         self.precision = _SHORT.get(given, given)
