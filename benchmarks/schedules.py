@@ -218,8 +218,8 @@ def measure(given: argparse.Namespace) -> Results:
                 "x",
                 "at most 1.5",
                 growth <= 1.5,
-                note=f"{of_code:.2f} x without Python's garbage collector, which goes through all that is alive, torch's and "
-                "the model's objects too, whenever enough was made.",
+                note=f"{of_code:.2f} x without Python's garbage collector, which goes through all that is alive, "
+                "torch's and the model's objects too, whenever enough was made.",
             )
         )
     at = ours.get(COMPARED)
