@@ -90,8 +90,8 @@ def measure(given: argparse.Namespace) -> Results:
                 "4 times faster than the peer: files are written and read in it",
                 4 * ours[str(COMPARED)] <= peer,
                 peer=peer,
-                note="By cProfile, the schedule's file takes about a third of ours, and what Lightning does itself with a "
-                "module of as many layers, in both, a quarter.",
+                note="By cProfile, the schedule's file takes about a third of ours, and what Lightning does itself "
+                "with a module of as many layers, in both, a quarter.",
             )
         )
     return results
