@@ -202,7 +202,7 @@ def test_an_adapter_that_fails_stops_the_restore_between_phases(tmp_path, adapte
     ("give", "message"),
     [
         (lambda: None, "Writer.lightning_module_state_dict returned NoneType, not a dict"),
-        (lambda: {}[1], "Writer.lightning_module_state_dict failed with KeyError: 1 No checkpoint was written"),
+        (lambda: {}[1], "Writer.lightning_module_state_dict failed with KeyError: 1. No checkpoint was written"),
     ],
 )
 def test_an_adapter_that_gives_no_state_stops_the_save(tmp_path, give, message):
