@@ -30,10 +30,8 @@ __all__ = [
     "CommunicationHook",
     "begin_epoch_anew",
     "begin_static_graph_anew",
-    "callbacks_of",
     "communication_hooks",
     "forget_compiled_code",
-    "is_dry_run",
     "is_metric_synchronised",
     "last_saved",
     "linking_with",
@@ -42,7 +40,6 @@ __all__ = [
     "move_checkpoints_last",
     "overlaps_with_reduction",
     "refuses_several_optimizers",
-    "replace_callbacks",
     "restart_lr_scheduler",
     "restore_model_state",
     "restore_optimizer_state",
@@ -77,41 +74,6 @@ def strategy_flag(trainer: pl.Trainer) -> str | None:
     """
     flag = trainer._accelerator_connector._strategy_flag
     return flag if isinstance(flag, str) else None
-
-
-def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
-    """Give a Trainer's callbacks, with their type: its connector sets the attribute where type checkers do not look.
-
-    Args:
-        trainer: The Trainer.
-
-    Returns:
-        The Trainer's own list.
-    """
-    callbacks: list[pl.Callback] = vars(trainer)["callbacks"]
-    return callbacks
-
-
-def is_dry_run(trainer: pl.Trainer) -> bool:
-    """Tell whether a Trainer only tries every line (``fast_dev_run``); its connector sets the attribute untyped.
-
-    Args:
-        trainer: The Trainer.
-
-    Returns:
-        Whether nothing should be written.
-    """
-    return bool(vars(trainer)["fast_dev_run"])
-
-
-def replace_callbacks(trainer: pl.Trainer, callbacks: list[pl.Callback]) -> None:
-    """Give a Trainer another list of callbacks.
-
-    Args:
-        trainer: The Trainer.
-        callbacks: The new list; Lightning may be iterating over the old one, which stays as it is.
-    """
-    vars(trainer)["callbacks"] = callbacks
 
 
 def move_checkpoints_last(callbacks: list[pl.Callback]) -> list[pl.Callback]:

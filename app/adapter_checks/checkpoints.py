@@ -71,7 +71,9 @@ class LoadMindsStrict(Rule):
         try:
             load(strict=False)
         except Exception as error:
-            raise self.broken(f"With strict=False a missing key raised {type(error).__name__}.", remedy) from error
+            raise self.broken(
+                f"With strict=False a missing key raised {type(error).__name__}: {error}", remedy
+            ) from error
         try:
             load(strict=True)
         except Exception:  # noqa: BLE001  # that it is refused is what the rule asks for, whatever the class

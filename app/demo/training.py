@@ -14,8 +14,8 @@ from torch import Tensor
 
 from phasewire.app.config_file import dump_yaml
 from phasewire.app.demo.model import read_backbone
-from phasewire.app.lightning_seams import callbacks_of
 from phasewire.app.phases.scheduler import FinetuningScheduler
+from phasewire.app.trainer_attributes import callbacks_of
 from phasewire.app.wired import Wired
 
 __all__ = ["Training", "read_checkpoint"]

@@ -20,8 +20,9 @@ from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import CheckpointError, ConfigError, PhasewireError
 from phasewire.adapters.logged_metrics import not_logged
 from phasewire.app.atomic_save import replace_link
-from phasewire.app.lightning_seams import callbacks_of, linking_with, restore_save_progress, save_progress
+from phasewire.app.lightning_seams import linking_with, restore_save_progress, save_progress
 from phasewire.app.phases.checkpoint_files import FileNames, may_be_replaced, newest_link, relocated
+from phasewire.app.trainer_attributes import callbacks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

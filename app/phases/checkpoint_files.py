@@ -13,9 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.app.atomic_save import is_local
-from phasewire.app.lightning_seams import callbacks_of, last_saved
+from phasewire.app.lightning_seams import last_saved
 from phasewire.app.name_claims import NameClaims
 from phasewire.app.phases.pending_saves import finish_saves, saves_files_later
+from phasewire.app.trainer_attributes import callbacks_of
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

@@ -17,8 +17,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import ConfigError
-from phasewire.app.lightning_seams import callbacks_of, move_checkpoints_last, replace_callbacks
+from phasewire.app.lightning_seams import move_checkpoints_last
 from phasewire.app.phases.callbacks import FTSCheckpoint, FTSEarlyStopping, Phases
+from phasewire.app.trainer_attributes import callbacks_of, replace_callbacks
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

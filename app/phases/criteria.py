@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from phasewire.adapters.transitions import TransitionCriterion
-from phasewire.app.lightning_seams import callbacks_of
 from phasewire.app.phases.callbacks import FTSEarlyStopping
+from phasewire.app.trainer_attributes import callbacks_of
 
 if TYPE_CHECKING:
     from phasewire.adapters.transitions import PhaseProgress

@@ -12,12 +12,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from phasewire.adapters.errors import AdapterError, ConfigError, ScheduleError
 from phasewire.adapters.name_rules import NameRules
 from phasewire.adapters.sharding import class_name
-from phasewire.app.lightning_seams import is_dry_run, refuses_several_optimizers, restore_optimizer_state
+from phasewire.app.lightning_seams import refuses_several_optimizers, restore_optimizer_state
 from phasewire.app.phases.adapter_calls import calling
 from phasewire.app.phases.catch_up import CatchUp
 from phasewire.app.phases.companions import Companions, find_companions
 from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
 from phasewire.app.phases.kept_files import KeptFiles
+from phasewire.app.phases.load_hooks import is_given_checkpoints
 from phasewire.app.phases.optimizer_checks import several_optimizers
 from phasewire.app.phases.other_callbacks import refuse_averaging_across_phases
 from phasewire.app.phases.phase_criteria import PhaseCriteria, looks_at_epoch_end
@@ -36,6 +37,7 @@ from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.schedule.model import Schedule
 from phasewire.app.schedule.resolved import ResolvedSchedule
 from phasewire.app.schedule.validate import ScheduleValidator, shared_parameter_names
+from phasewire.app.trainer_attributes import is_dry_run
 from phasewire.app.watching.fit_watch import FitWatch
 
 if TYPE_CHECKING:
@@ -136,7 +138,18 @@ class FitSession:
         )
         self._companions.begin_run(phases, self._trainer, self._trainer.lightning_module)
         self.kept_files.begin(self._trainer, self._companions.checkpoint)
-        self.saved_state.begin(self._trainer, self._companions.checkpoint if self._settings.restore_best else None)
+        self.saved_state.begin(
+            self._trainer,
+            self._companions.checkpoint if self._settings.restore_best else None,
+            may_be_asked=self._may_begin_without_reading,
+        )
+
+    def _may_begin_without_reading(self) -> bool:
+        """Tell whether a phase is to come whose best checkpoint no code of others is given."""
+        runner = self._runner
+        if runner is None or runner.depth >= runner.final_depth:
+            return False
+        return not is_given_checkpoints(self._trainer, self._adapter)
 
     def set_up_strategy(self, trainer: pl.Trainer, set_up: Callable[[pl.Trainer], None]) -> None:
         """Prepare the phases, now that the module is complete, and let the strategy set up after that.

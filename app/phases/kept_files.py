@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from phasewire.app.atomic_save import is_local
-from phasewire.app.lightning_seams import callbacks_of, last_saved
+from phasewire.app.lightning_seams import last_saved
+from phasewire.app.trainer_attributes import callbacks_of
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

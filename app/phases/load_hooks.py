@@ -9,8 +9,9 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from phasewire.app.checkpoint import CheckpointTranslator
-from phasewire.app.lightning_seams import callbacks_of, state_dict_code
+from phasewire.app.lightning_seams import state_dict_code
 from phasewire.app.phases.rollback import is_defined_elsewhere, package_of
+from phasewire.app.trainer_attributes import callbacks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.callbacks import BaseFinetuning, StochasticWeightAveraging, WeightAveraging
 
 from phasewire.adapters.errors import CheckpointError, ConfigError
-from phasewire.app.lightning_seams import callbacks_of
+from phasewire.app.trainer_attributes import callbacks_of
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

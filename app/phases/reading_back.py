@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -48,11 +47,12 @@ class ReadingBack:
         try:
             with self._allowed():
                 read_mapped(path, weights_only=True)
-        except pickle.UnpicklingError as error:
+        except Exception as error:  # noqa: BLE001  # an object may raise anything; it is told, and the file is saved
+            reason = refused_by_torch(error) or f"{type(error).__name__}: {error}"
             rank_zero_warn(
-                f"{os.fspath(path)}: this checkpoint holds an object that is read back from no file that is not "
-                f"trusted: {refused_by_torch(error) or error} Restoring the best checkpoint before the next phase will "
-                "fail for the same reason, and so will resuming. Take it out of what is saved, as "
+                f"{os.fspath(path)}: this checkpoint holds an object that cannot be read back, as files are not "
+                f"trusted ({reason.rstrip('.')}). What restores it will fail for the same reason: the next phase, "
+                "where it is the best one, and a run that goes on from it. Take the object out of what is saved, as "
                 "save_hyperparameters(ignore=[...]) does, keep a plain value in its place, or name it by "
                 "torch.serialization.add_safe_globals([...]) before training, if it does no harm whatever it is called "
                 "with."

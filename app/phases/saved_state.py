@@ -7,7 +7,7 @@ begins before another batch is trained.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -51,17 +51,20 @@ class SavedState:
     def __init__(self) -> None:
         self._trainer: pl.Trainer | None = None
         self._best: ModelCheckpoint | None = None
+        self._may_be_asked: Callable[[], bool] = lambda: False
         self._saved: dict[str, _Moment] = {}
 
-    def begin(self, trainer: pl.Trainer, best: ModelCheckpoint | None) -> None:
+    def begin(self, trainer: pl.Trainer, best: ModelCheckpoint | None, *, may_be_asked: Callable[[], bool]) -> None:
         """Act when a fit begins.
 
         Args:
             trainer: The Trainer that fits.
             best: The callback whose best checkpoint is restored; ``None`` if none is.
+            may_be_asked: Tells, when a checkpoint was saved, whether a phase may begin from it without reading it; the
+                checksums of all tensors are made only then.
         """
         plain = type(trainer.strategy) is SingleDeviceStrategy and trainer.world_size == 1
-        self._trainer, self._best = trainer, best if plain else None
+        self._trainer, self._best, self._may_be_asked = trainer, best if plain else None, may_be_asked
 
     # Any: a checkpoint holds tensors, numbers, and whatever callbacks and modules put there.
     def note_saved(self, path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
@@ -77,8 +80,8 @@ class SavedState:
         self._saved.clear()
         scheduler = checkpoint.get("callbacks", {}).get(SCHEDULER_STATE_KEY)
         is_plain = type(trainer.strategy.checkpoint_io) is TorchCheckpointIO and Path(path).is_file()
-        if scheduler is None or not is_plain:
-            return  # weights alone, or a file of which it is not known how it is read
+        if scheduler is None or not is_plain or not self._may_be_asked():
+            return  # weights alone, or a file of which it is not known how it is read, or that is read anyway
         precision = type(trainer.precision_plugin).__qualname__  # the key under which Lightning keeps its state
         self._saved[os.fspath(path)] = _Moment(
             file=_version_of_file(path),

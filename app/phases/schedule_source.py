@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from phasewire.adapters import rank_zero
 from phasewire.adapters.errors import AdapterError, ScheduleError
 from phasewire.adapters.sharding import class_name
-from phasewire.app.lightning_seams import is_dry_run
 from phasewire.app.schedule.files import NotPlainError, load_schedule, save_schedule
+from phasewire.app.trainer_attributes import is_dry_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

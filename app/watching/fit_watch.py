@@ -16,8 +16,9 @@ from torch import Tensor
 from phasewire.adapters import rank_zero
 from phasewire.adapters.sharding import class_name
 from phasewire.app.atomic_save import is_local
-from phasewire.app.lightning_seams import callbacks_of, is_dry_run, step_of_loggers
+from phasewire.app.lightning_seams import step_of_loggers
 from phasewire.app.phases.state import installed_versions
+from phasewire.app.trainer_attributes import callbacks_of, is_dry_run
 from phasewire.app.watching.progress_bar import PhaseInBar
 from phasewire.app.watching.run_record import RECORD_FORMAT, RunRecord
 from phasewire.app.watching.standing import metrics_of

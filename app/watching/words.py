@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from phasewire.app.lightning_seams import callbacks_of
 from phasewire.app.phases.callbacks import FTSEarlyStopping
 from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
+from phasewire.app.trainer_attributes import callbacks_of
 from phasewire.app.watching.criterion_words import ended_by_words
 
 if TYPE_CHECKING:

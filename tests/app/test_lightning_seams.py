@@ -26,16 +26,15 @@ from torch.utils.data import DataLoader
 
 import seam_processes
 from phasewire.app.lightning_seams import (
-    callbacks_of,
     forget_compiled_code,
     is_metric_synchronised,
     move_checkpoints_last,
-    replace_callbacks,
     restart_lr_scheduler,
     state_dict_code,
     step_of_loggers,
     strategy_flag,
 )
+from phasewire.app.trainer_attributes import callbacks_of, replace_callbacks
 from process_runner import run_script
 from seam_recorder import (
     Batches,

@@ -151,7 +151,7 @@ def test_of_what_torch_never_reads_the_class_is_named_and_the_run_can_be_gone_on
         return made
 
     with (
-        pytest.warns(UserWarning, match=rf"epoch=0.*{named}.*next phase will fail"),
+        pytest.warns(UserWarning, match=rf"epoch=0.*{named}.*will fail for the same reason"),
         pytest.raises(CheckpointError, match=rf"no file that is not trusted: .*{named}.*Keep a plain dict"),
     ):
         trained(tmp_path, module())
@@ -174,14 +174,35 @@ def test_a_function_among_the_hyperparameters_is_named_with_what_allows_it(tmp_p
     module.save_hyperparameters({"activation": nn.functional.relu})
     with (
         pytest.warns(
-            UserWarning, match=r"epoch=0.*nn\.functional\.relu.*next phase will fail.*add_safe_globals"
+            UserWarning, match=r"epoch=0.*nn\.functional\.relu.*will fail for the same reason.*add_safe_globals"
         ) as told,
         pytest.raises(CheckpointError, match=r"nn\.functional\.relu.*classes and functions by .*add_safe_globals"),
     ):
         trained(tmp_path / "refused", module)
-    assert len([warning for warning in told if "next phase will fail" in str(warning.message)]) == 1
+    assert len([warning for warning in told if "will fail for the same reason" in str(warning.message)]) == 1
     with torch.serialization.safe_globals([nn.functional.relu]):
         trained(tmp_path / "allowed", module)
+
+
+class MadeOnce:
+    """Is saved, and made from what was saved only with more than that."""
+
+    def __setstate__(self, state):
+        raise RuntimeError("there is no connection to the server")
+
+    def __getstate__(self):
+        return {"server": "gone"}
+
+    def __deepcopy__(self, memo):
+        return self  # save_hyperparameters copies
+
+
+def test_an_object_that_cannot_be_made_again_is_warned_of_and_stops_no_run_that_restores_nothing(tmp_path) -> None:
+    module = TunedModule(LOSSES)
+    module.save_hyperparameters({"client": MadeOnce()})
+    with pytest.warns(UserWarning, match="RuntimeError: there is no connection to the server"):
+        trainer = trained(tmp_path, module, settings={"restore_best": False})
+    assert trainer.current_epoch == 3
 
 
 def test_what_the_user_says_of_a_file_holds_between_phases_too(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
-from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app import CheckpointError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from phasewire.app.name_claims import NameClaims
 from tuning import TunedModule, fit, make_trainer
 
@@ -91,6 +92,21 @@ def test_a_name_that_waits_for_its_file_is_not_taken_a_second_time(tmp_path):
     epochs = {Path(name): torch.load(name, weights_only=True)["epoch"] for name in checkpoint.best_k_models}
     assert sorted(epochs.values()) == [0, 1]
     assert epochs[Path(checkpoint.best_model_path)] == 1
+
+
+class Full(TorchCheckpointIO):
+    """Has no room for a file."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None):
+        raise OSError(errno.ENOSPC, "no space left")
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_what_an_asynchronous_save_fails_with_comes_out_of_the_fit(tmp_path, epochs):
+    checkpoint = FTSCheckpoint(tmp_path, monitor="val_loss", filename="{epoch}")
+    with pytest.raises((OSError, CheckpointError), match="no space left"):
+        train(tmp_path, checkpoint, plugins=[AsyncCheckpointIO(Full())], max_epochs=epochs)
+    assert hidden_in(tmp_path) == []
 
 
 def test_no_claim_stays_when_a_fit_with_asynchronous_saves_fails(tmp_path):

@@ -11,6 +11,8 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from phasewire.adapters import StrategyAdapter
 from phasewire.app import CheckpointError, CheckpointTranslator, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
+from phasewire.app.phases import saved_state
+from phasewire.app.phases.checksums import checksum_of
 from tuning import TunedModule, fit, make_trainer, state_of
 
 SCHEDULE = {0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.1.*"]}}
@@ -82,6 +84,24 @@ def test_nothing_is_read_when_the_last_epoch_is_the_best(tmp_path, monkeypatch):
     beginning = run(tmp_path, TunedModule([1.0]))
     assert reads.count == 0
     assert is_as_saved(beginning, tmp_path)
+
+
+class LoadsInItsOwnWay(TunedModule):
+    """Is given every checkpoint, so that it must be read."""
+
+    def on_load_checkpoint(self, checkpoint):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("module", "saves"), [(TunedModule, 1), (LoadsInItsOwnWay, 0)], ids=["read only if it changed", "read anyway"]
+)
+def test_checksums_are_made_only_of_what_a_later_phase_may_begin_from(tmp_path, monkeypatch, module, saves):
+    made = []
+    monkeypatch.setattr(saved_state, "checksum_of", lambda tensor: made.append(tensor) or checksum_of(tensor))
+    run(tmp_path, module([1.0, 0.5]))  # the second epoch is the best of the last phase
+    weights = [tensor for tensor in made if tensor.shape == module([1.0]).head.weight.shape]
+    assert len(weights) == saves * 2 * len(("weight", "its momentum")), "when it is saved, and when phase 1 begins"
 
 
 def test_a_hook_is_given_the_checkpoint_and_what_it_changes_counts(tmp_path):
