@@ -26,6 +26,8 @@ _TO_THE_REPOSITORY = re.compile(r"\]\((?:\.\./)+([^)#]+\.(?!md\b)\w+)\)")
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?([\w.]+)</code>")
 #: Where such files stand on the site.
 _SOURCES = "repository"
+#: What the benchmarks wrote, as pages link to it, and its page on the site.
+_RESULTS, _RESULTS_PAGE = "../benchmarks/RESULTS.md", "results.md"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -42,9 +44,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         target for page in files.documentation_pages() for target in _TO_THE_REPOSITORY.findall(page.content_string)
     }
     made = {"reference/commands.md": _commands(), "changelog.md": _changelog()}
+    made |= {_RESULTS_PAGE: (ROOT / "docs" / _RESULTS).read_text(encoding="utf-8")}
     made |= {f"{_SOURCES}/{target}": (ROOT / target).read_text(encoding="utf-8") for target in sorted(linked)}
-    for name, text in made.items():
-        files.append(_generated(config, name, text))
+    pictures = {f"plots/{path.name}": path.read_bytes() for path in sorted(ROOT.glob("benchmarks/plots/*.png"))}
+    for name, content in (*made.items(), *pictures.items()):
+        files.append(_generated(config, name, content))
     return files
 
 
@@ -58,6 +62,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     Returns:
         The text with other links.
     """
+    markdown = markdown.replace(f"]({_RESULTS})", f"]({_RESULTS_PAGE})")
     up = "../" * page.file.src_uri.count("/")
     return _TO_THE_REPOSITORY.sub(rf"]({up}{_SOURCES}/\1)", markdown)
 
@@ -79,10 +84,10 @@ def _reference(role: re.Match[str]) -> str:
     return f'<autoref identifier="{role[1]}" optional>{shown}</autoref>' if "." in role[1] else shown
 
 
-def _generated(config: MkDocsConfig, name: str, text: str) -> File:
+def _generated(config: MkDocsConfig, name: str, content: str | bytes) -> File:
     from mkdocs.structure.files import File
 
-    return File.generated(config, name, content=text)
+    return File.generated(config, name, content=content)
 
 
 def _commands() -> str:

@@ -95,18 +95,18 @@ class EntryPointRegistry(Generic[RecordT]):
             Its record, which may be one that may not be used; ``None`` when nothing has the name. Distributions whose
             entry points cannot be read are warned of then, as the name may be theirs.
         """
-        records, unreadable = self._scan()
         wanted = name.lower()
+        plain_name, _, distribution = wanted.rpartition("@")
+        records, _ = self._scan(mentioning=plain_name or wanted)
         named = [record for record in records if record.name == wanted]
-        if not named and "@" in wanted:
-            plain_name, _, distribution = wanted.rpartition("@")
+        if not named and plain_name:
             named = [
                 record
                 for record in records
                 if record.name == plain_name and normalised(record.distribution or "") == normalised(distribution)
             ]
         if not named:
-            self._warn_of_unreadable(unreadable)
+            self._warn_of_unreadable(self._scan()[1])
             return None
         usable = [record for record in named if record.refusal is None]
         if len(usable) > 1:
@@ -149,11 +149,11 @@ class EntryPointRegistry(Generic[RecordT]):
         """
         return _conflict(records)
 
-    def _scan(self) -> tuple[tuple[RecordT, ...], list[str]]:
+    def _scan(self, *, mentioning: str = "") -> tuple[tuple[RecordT, ...], list[str]]:
+        """List Phasewire's own records and those of distributions that mention a text, and what cannot be read."""
+        version = own_version()
         native = [
-            self._make(
-                name=name.lower(), value=value, distribution=OWN_DISTRIBUTION, version=own_version(), native=True
-            )
+            self._make(name=name.lower(), value=value, distribution=OWN_DISTRIBUTION, version=version, native=True)
             for name, value in self._native.items()
         ]
         plugins: list[RecordT] = []
@@ -161,8 +161,10 @@ class EntryPointRegistry(Generic[RecordT]):
         seen: set[str] = set()
         for distribution in metadata.distributions():
             try:
-                # Most distributions have nothing for us, and what is wrong with them is no concern of ours.
-                if self._group not in (distribution.read_text("entry_points.txt") or ""):
+                # Most distributions have nothing for us, and what is wrong with them is no concern of ours. To read
+                # who offers an entry takes longer than to find it.
+                offered = distribution.read_text("entry_points.txt") or ""
+                if self._group not in offered or mentioning not in offered.lower():
                     continue
                 name = normalised(distribution.name)
                 if name not in seen:
@@ -174,15 +176,13 @@ class EntryPointRegistry(Generic[RecordT]):
         return (*native, *plugins), unreadable
 
     def _records_of(self, distribution: metadata.Distribution) -> list[RecordT]:
+        name, version = distribution.name, distribution.version
+        refusal = self._trust.refusal_of(name)
         # A dict: one distribution may write the same entry twice.
         return list(
             dict.fromkeys(
                 self._make(
-                    name=entry.name.lower(),
-                    value=entry.value,
-                    distribution=distribution.name,
-                    version=distribution.version,
-                    refusal=self._trust.refusal_of(distribution.name),
+                    name=entry.name.lower(), value=entry.value, distribution=name, version=version, refusal=refusal
                 )
                 for entry in distribution.entry_points.select(group=self._group)
             )

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ from measuring import HEADINGS, Curve, Results, cells
 
 HERE: Final = Path(__file__).parent
 BENCHMARKS: Final = ("imports", "discovery", "schedules", "setup_of_fit", "thawing", "transition", "steps")
+#: By who does the step: Phasewire, the peer, or nobody more than has to.
+_LINE_STYLES: Final = {"": "-", "FTS": "--", "libyaml alone": ":"}
 PACKAGES: Final = ("torch", "lightning", "finetuning-scheduler", "pydantic", "PyYAML")
 
 
@@ -32,12 +35,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for name in BENCHMARKS:
             path = Path(work, f"{name}.json")
+            begun = time.monotonic()
             subprocess.run(  # noqa: S603  # a script of this folder
                 [sys.executable, HERE / f"{name}.py", "--json", path],
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 check=True,
             )
             found[name] = Results.read(path)
+            sys.stdout.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
+            sys.stdout.flush()
     (folder / "plots").mkdir(exist_ok=True)
     text = [introduction()]
     for name, results in found.items():
@@ -53,7 +59,7 @@ def introduction() -> str:
     """Say what was measured with what."""
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return (
-        "# What Phasewire costs\n\n"
+        "# Measured beside finetuning-scheduler\n\n"
         "`make bench` writes this file; docs/performance.md tells what each number means. The peer is "
         "finetuning-scheduler, run on the same work in the same environment, in turns with Phasewire; a ratio of 4 "
         "says that Phasewire takes a quarter of what the peer takes. The floor is what the work costs without either. "
@@ -77,12 +83,16 @@ def plot(curve: Curve, path: Path) -> None:
         curve: What to draw.
         path: The picture to write.
     """
-    axes = (figure := Figure(figsize=(8, 5), layout="constrained")).subplots()
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    colours: dict[str, str] = {}
     for label, line in curve.lines.items():
+        step, _, who = label.partition(", ")
+        colour = colours.setdefault(step, f"C{len(colours)}")
         points = [(int(x), y) for x, y in line.items()]
-        axes.loglog(*zip(*points, strict=True), marker="o", label=label)
+        axes.loglog(*zip(*points, strict=True), marker="o", label=label, color=colour, linestyle=_LINE_STYLES[who])
     axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=100)
 
 

@@ -512,6 +512,26 @@ def test_a_scan_asks_each_distribution_at_most_a_few_questions(site: Path, monke
     assert_only(reads, {"entry_points.txt"}, at_most=30)
 
 
+def test_a_name_asks_only_distributions_that_mention_it_who_they_are(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        distribution(site, f"offers-{number}", "1.0", f"name{number}x = m{number}:Adapter")
+    read: list[str] = []
+    original = Path.read_text
+
+    def noted(path: Path, *args: object, **options: object) -> str:
+        if site in path.parents and path.name == "METADATA":
+            read.append(path.parent.name)
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", noted)
+    found = DiscoveryService().find("Name7X")
+    assert found is not None
+    assert (found.distribution, found.value) == ("offers-7", "m7:Adapter")
+    assert_only(read, {"offers_7-1.0.dist-info"}, at_most=5)
+
+
 def assert_only(given: Iterable[str], allowed: set[str], *, at_most: int) -> None:
     given = list(given)
     assert set(given) <= allowed
