@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from plugin_packages import install_plugins, on_the_path
@@ -39,8 +40,16 @@ def empty_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def plugin_site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder to which the packages of ``tests/plugins`` are installed, once for all tests."""
-    return install_plugins(repository / "tests" / "plugins", tmp_path_factory.mktemp("plugins"))
+    """The folder to which the packages of ``tests/plugins`` are installed, once for all tests and processes of tests."""
+    in_several_processes = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    # The folder of the run, in which each process of tests has its own.
+    shared = (base.parent if in_several_processes else base) / "plugins"
+    with FileLock(f"{shared}.lock", timeout=120):
+        if not (installed := shared / "site").exists():
+            shared.mkdir()
+            install_plugins(repository / "tests" / "plugins", shared)
+    return installed
 
 
 @pytest.fixture
