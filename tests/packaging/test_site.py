@@ -14,7 +14,7 @@ from commands import run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: What the site is made of.
-SOURCES = ("adapters", "app", "containers", "docs", "examples")
+SOURCES = ("adapters", "app", "benchmarks", "containers", "docs", "examples")
 FILES = (
     "CHANGELOG.md",
     "LICENSE",

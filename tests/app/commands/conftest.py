@@ -66,7 +66,8 @@ class Broken(Classifier):
 class NeedsValues(Classifier):
     def __init__(self, width: int = 4):
         super().__init__(width)
-        self.scale = torch.linspace(0, 1, 3).sum().item()
+        # Not linspace: transformers replaces it for a while, and torch keeps what it was when a device was first entered.
+        self.scale = torch.arange(3.0).sum().item()
 
 
 class Data(L.LightningDataModule):
