@@ -40,7 +40,7 @@ def empty_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def plugin_site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder to which the packages of ``tests/plugins`` are installed, once for all tests and processes of tests."""
+    """The folder to which the packages of ``tests/plugins`` are installed, once for all processes of tests."""
     in_several_processes = "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
     # The folder of the run, in which each process of tests has its own.

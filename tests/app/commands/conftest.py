@@ -66,7 +66,7 @@ class Broken(Classifier):
 class NeedsValues(Classifier):
     def __init__(self, width: int = 4):
         super().__init__(width)
-        # Not linspace: transformers replaces it for a while, and torch keeps what it was when a device was first entered.
+        # Not linspace: transformers replaces it for a while, and torch keeps what it was when first asked for a device.
         self.scale = torch.arange(3.0).sum().item()
 
 
