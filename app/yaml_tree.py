@@ -96,7 +96,7 @@ class StrictLoader(_Loader):
 
 
 class StrictDumper(_Dumper):
-    """PyYAML's safe dumper, which quotes text that :class:`StrictLoader` would read as a number."""
+    """PyYAML's safe dumper, which quotes text that :class:`StrictLoader` would read as a number, and orders sets."""
 
 
 class EscapingDumper(StrictDumper):
@@ -135,6 +135,14 @@ def _placed(construct: Callable[[StrictLoader, yaml.ScalarNode], object]) -> Cal
         return value
 
     return constructor
+
+
+def _in_order(dumper: StrictDumper, values: set[Hashable]) -> yaml.Node:
+    # Python orders the texts of a set differently in each process, and one text is to be written for one value.
+    return dumper.represent_mapping("tag:yaml.org,2002:set", dict.fromkeys(sorted(values, key=repr)))
+
+
+StrictDumper.add_representer(set, _in_order)
 
 
 for _kind in ("bool", "int", "float", "timestamp"):

@@ -10,6 +10,7 @@ from typing import Any, Final
 import yaml
 
 from phasewire.adapters.errors import ScheduleError
+from phasewire.app.collector import collector_paused
 from phasewire.app.config_file import dump_yaml, load_yaml, write_new_text
 from phasewire.app.given_path import given_path
 from phasewire.app.schedule.model import Schedule
@@ -79,8 +80,9 @@ def load_schedule(source: str | os.PathLike[str] | Mapping[Any, Any] | Schedule)
     path = given_path(source, error=ScheduleError)
     # Noted before reading: a change in between makes the note outdated, never the lines wrong.
     file = ScheduleFile.at(path)
-    document = load_yaml(path, error=ScheduleError)
-    return Schedule.from_mapping(document.mapping(), places=Places(file, document))
+    with collector_paused():
+        document = load_yaml(path, error=ScheduleError)
+        return Schedule.from_mapping(document.mapping(), places=Places(file, document))
 
 
 def dump_schedule(schedule: Schedule, *, schema: str | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 
 import pytest
@@ -35,6 +36,13 @@ PLAIN_DATA = st.recursive(
 @given(PLAIN_DATA)
 def test_plain_data_comes_back_as_it_was_written(values):
     assert parse_yaml(dump_yaml(values)).values == values
+
+
+def test_a_set_is_written_in_an_order_that_does_not_change_from_process_to_process():
+    names = [f"layer{number}" for number in range(30)]
+    text = dump_yaml({"frozen": set(names)})
+    assert re.findall(r"layer\d+", text) == sorted(names)
+    assert parse_yaml(text).values == {"frozen": set(names)}
 
 
 @given(st.text(max_size=40))

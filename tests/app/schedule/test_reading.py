@@ -1,6 +1,8 @@
 """What a schedule file may say, and how what it may not is refused."""
 
+import gc
 import pickle
+from contextlib import suppress
 from types import MappingProxyType
 
 import numpy as np
@@ -266,3 +268,16 @@ def test_a_schedule_from_a_file_can_be_sent_to_another_process(written):
     schedule = load_schedule(written("0: {params: [a]}\n"))
 
     assert pickle.loads(pickle.dumps(schedule)) == schedule  # noqa: S301  # our own bytes
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+@pytest.mark.parametrize("text", ["0: {params: [a]}\n", "0: {parms: [a]}\n"])
+def test_reading_leaves_the_garbage_collector_as_it_was(written, text, collecting):
+    was_on = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        with suppress(ScheduleError):
+            load_schedule(written(text))
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if was_on else gc.disable)()
