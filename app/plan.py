@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from phasewire.adapters.bridge_names import joint_projections
 from phasewire.adapters.bridge_search import bridge_on
@@ -32,6 +33,7 @@ from phasewire.app.planning.sources import ParametersOnly
 from phasewire.app.planning.values import Plan, PlannedParameter, PlannedPhase
 from phasewire.app.reinit_settings import with_reinit_settings
 from phasewire.app.schedule.model import ClassInit, Schedule
+from phasewire.app.schedule.problems import joined
 from phasewire.app.schedule.validate import ResolvedPhase, ResolvedSchedule, ScheduleValidator, shared_parameter_names
 from phasewire.app.schedule_generators import ModuleNames
 
@@ -109,7 +111,7 @@ def plan_schedule(
         ConfigError: There is no such precision, or the optimizer that was given cannot be built.
     """
     trained_type = TrainedType(precision)
-    named_parameters = dict(model.named_parameters())
+    named_parameters, shapeless = _with_shapes(model)
     ends = _Ends.by(settings)
 
     def validate(given: Schedule, named: Mapping[str, nn.Parameter], rules: NameRules) -> ResolvedSchedule:
@@ -167,8 +169,24 @@ def plan_schedule(
         assumes_optimizer=optimizer is None and not configures_optimizer(model),
         may_count_buffers=any(isinstance(module, ParametersOnly) for module in model.modules()),
         schedule_warnings=(*resolved.warnings, *_out_of_reach(phases, ends, max_epochs)),
-        estimate_warnings=(*problems, *estimate.problems),
+        estimate_warnings=(*_uncounted(shapeless), *problems, *estimate.problems),
     )
+
+
+def _with_shapes(model: nn.Module) -> tuple[dict[str, nn.Parameter], list[str]]:
+    """Give the parameters by name, empty ones in the place of those that get a shape with the first batch alone."""
+    named = dict(model.named_parameters())
+    shapeless = [name for name, parameter in named.items() if isinstance(parameter, UninitializedParameter)]
+    empty = {name: nn.Parameter(torch.empty(0, device="meta", dtype=named[name].dtype)) for name in shapeless}
+    return {**named, **empty}, shapeless
+
+
+def _uncounted(shapeless: Sequence[str]) -> Iterator[str]:
+    if shapeless:
+        yield (
+            f"Lazy modules get the shapes of their parameters with the first batch, so {joined(shapeless)} "
+            f"{'is' if len(shapeless) == 1 else 'are'} counted as empty here: the run needs more memory than is shown."
+        )
 
 
 def _known(names: Sequence[str], named: Mapping[str, nn.Parameter], depth: int) -> Sequence[str]:

@@ -25,7 +25,8 @@ def _level_number(level: object) -> object:
         return level
     levels = logging.getLevelNamesMapping()
     if level.upper() not in levels:
-        raise ValueError(f"There is no logging level {level!r}. {did_you_mean(level, levels)}".strip())
+        near = did_you_mean(level.upper(), levels) or f"The levels are {', '.join(levels)}, and numbers."
+        raise ValueError(f"There is no logging level {level!r}. {near}")
     return levels[level.upper()]
 
 

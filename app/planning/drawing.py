@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -91,6 +92,9 @@ def _saved(figure: Figure, kind: str) -> bytes:
     # Any: each format has metadata of its own.
     metadata: dict[str, Any] = {"Date": None} if kind == ".svg" else {}
     buffer = BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "phasewire", "svg.fonttype": "path", "text.parse_math": False}):
+    style: dict[Any, Any] = {"svg.hashsalt": "phasewire", "svg.fonttype": "path", "text.parse_math": False}
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # Names may be in a script that the font does not have; the rest of the picture is as it should be.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         figure.savefig(buffer, format=kind[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()

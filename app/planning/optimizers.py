@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from phasewire.adapters.errors import ConfigError
@@ -160,7 +161,7 @@ def configured_optimizer(
     *,
     wanted: ClassInit | None = None,
     enforce_phase_zero: bool = True,
-) -> tuple[PlannedOptimizer | None, dict[str, int]]:
+) -> tuple[PlannedOptimizer, dict[str, int]]:
     """Make the optimizer that a fit begins with.
 
     The model configures it over parameters that stand for its own: on the CPU, of the right shape and type, and
@@ -174,23 +175,22 @@ def configured_optimizer(
         enforce_phase_zero: Whether the optimizer is made to hold the parameters of phase 0.
 
     Returns:
-        The optimizer, ``None`` where the model configures none; and the group of each parameter it holds.
+        The optimizer, and the group of each parameter it holds.
 
     Raises:
-        ConfigureError: ``configure_optimizers`` fails, or gives an optimizer that has no groups and rates.
+        ConfigureError: ``configure_optimizers`` fails, gives not exactly one optimizer, or one that has no groups and
+            rates.
         ScheduleError: The optimizer that is wanted cannot be built.
     """
     with _stand_ins(model, frozenset(phase_zero), trained_type) as named:
         no_decay = getattr(model, "no_decay", None)
-        optimizer: Optimizer | None
+        optimizer: Optimizer
         if wanted is None and configures_optimizer(model):
-            optimizer = _first_optimizer(_configured(cast("LightningModule", model)))
+            optimizer = _only_optimizer(_configured(cast("LightningModule", model)), model)
         else:
             groups = phase_groups(named, phase_zero, no_decay=no_decay)
             reinit = OptimizerReinit(optimizer_init=wanted or ClassInit(ASSUMED_OPTIMIZER))
             optimizer = construct_optimizer(reinit, groups, where="the optimizer of phase 0")
-        if optimizer is None:
-            return None, {}
         malformed = malformation_of(optimizer)
         if malformed is not None:
             raise _unusable(model, malformed)
@@ -234,6 +234,11 @@ def new_optimizer(reinit: OptimizerReinit, *, where: str) -> PlannedOptimizer:
     return PlannedOptimizer(construct_optimizer(reinit, [{"params": [alone]}], where=where))
 
 
+def _shape_of(parameter: nn.Parameter) -> torch.Size:
+    """Tell a shape; that of an empty tensor where a lazy module gets it with the first batch alone."""
+    return torch.Size([0]) if isinstance(parameter, UninitializedParameter) else parameter.shape
+
+
 @contextmanager
 def _stand_ins(
     model: nn.Module, thawed: frozenset[str], trained_type: TrainedType
@@ -242,7 +247,7 @@ def _stand_ins(
     named = dict(model.named_parameters())
     stand_ins = {
         id(parameter): nn.Parameter(
-            torch.zeros((), dtype=trained_type.of(parameter.dtype)).expand(parameter.shape),
+            torch.zeros((), dtype=trained_type.of(parameter.dtype)).expand(_shape_of(parameter)),
             requires_grad=name in thawed and (parameter.is_floating_point() or parameter.is_complex()),
         )
         for name, parameter in named.items()
@@ -311,11 +316,24 @@ def _unusable(model: nn.Module, problem: str) -> ConfigureError:
     )
 
 
-def _first_optimizer(configured: object, *, depth: int = _MOST_NESTED) -> Optimizer | None:
+def _only_optimizer(configured: object, model: nn.Module) -> Optimizer:
+    """Take the one optimizer that a fit needs; what a fit refuses is not planned with as if it were fine."""
+    found = list({id(each): each for each in _optimizers_in(configured)}.values())
+    if len(found) == 1:
+        return found[0]
+    how_many = "several optimizers" if found else "no optimizer"
+    raise ConfigureError(
+        f"The module configures {how_many}, and a schedule adds its phases to exactly one: a fit is refused.",
+        where=f"{type(model).__name__}.configure_optimizers",
+        remedy="Return one optimizer; for a plan alone, name one with --optimizer.",
+    )
+
+
+def _optimizers_in(configured: object, *, depth: int = _MOST_NESTED) -> Iterator[Optimizer]:
     if isinstance(configured, Optimizer):
-        return configured
-    if depth and isinstance(configured, Mapping):
-        return _first_optimizer(configured.get("optimizer"), depth=depth - 1)
-    if depth and isinstance(configured, Sequence) and configured:
-        return _first_optimizer(configured[0], depth=depth - 1)
-    return None
+        yield configured
+    elif depth and isinstance(configured, Mapping):
+        yield from _optimizers_in(configured.get("optimizer"), depth=depth - 1)
+    elif depth and isinstance(configured, list | tuple):
+        for each in configured:
+            yield from _optimizers_in(each, depth=depth - 1)

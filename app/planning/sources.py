@@ -53,6 +53,8 @@ def model_named(
     """
     path = Path(text).expanduser()
     arguments = mapping_from_text(init_args, "--init-args")
+    if attribute is not None:
+        _require_attribute(attribute)
     if path.is_dir():
         build: Callable[[], object] = lambda: hugging_face_model(path, arguments, built_as)  # noqa: E731
     elif path.is_file():
@@ -269,6 +271,18 @@ def _module(built: object, name: str) -> nn.Module:
             f"{name} builds a {type(built).__name__}, which is no torch module.", remedy="Name the class of a module."
         )
     return built
+
+
+def _require_attribute(path: str) -> None:
+    taken = nn.Module()
+    for step in path.split("."):
+        if not step or hasattr(taken, step):
+            problem = "A step of the path is empty" if not step else f"Every torch module has a {step!r} of its own"
+            raise ConfigError(
+                f"{problem}, so no module can stand under {path!r}.",
+                where="--attribute",
+                remedy="Name the attribute in which your module holds the model, such as model.",
+            )
 
 
 def _held(model: object, attribute: str) -> object:

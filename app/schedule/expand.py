@@ -29,7 +29,7 @@ class Expansion:
     """What the user should know."""
 
 
-# object: only the names matter.
+# object: only the names matter, and the types of those that are tensors.
 def expand_params(
     schedule: Schedule, named_params: Mapping[str, object], rules: NameRules, places: Places
 ) -> Expansion:
@@ -49,7 +49,34 @@ def expand_params(
     """
     matcher = PatternMatcher(named_params, rules.second_names, rules.refused)
     expansion = _Expander(matcher, places).expand(schedule)
-    return replace(expansion, params=_with_those_along(expansion.params, rules.thawed_along))
+    expansion = replace(expansion, params=_with_those_along(expansion.params, rules.thawed_along))
+    return _without_integers(expansion, named_params, places)
+
+
+def _without_integers(expansion: Expansion, named: Mapping[str, object], places: Places) -> Expansion:
+    """Leave out what gets no gradient, such as quantized weights: thawing it would fail in the middle of a run."""
+    # What is no tensor is a name alone, of which nothing is known.
+    types_of = {name: getattr(named.get(name), "dtype", None) for params in expansion.params for name in params}
+    integers = {
+        name: dtype
+        for name, dtype in types_of.items()
+        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex)
+    }
+    if not integers:
+        return expansion
+    params = tuple(tuple(name for name in phase if name not in integers) for phase in expansion.params)
+    types = joined(sorted({str(dtype) for dtype in integers.values()}))
+    warning = (
+        f"Parameters that hold integers ({types}), as quantized weights do, get no gradient, so the schedule leaves "
+        f"them out and they stay frozen: {joined(integers)}."
+    )
+    if expansion.params[0] and not params[0]:
+        raise ScheduleError(
+            "Phase 0 thaws nothing that can be trained.",
+            where=places.phase(0, "params"),
+            remedy=f"Give parameters that hold floating point numbers. {warning}",
+        )
+    return replace(expansion, params=params, warnings=(*expansion.warnings, warning))
 
 
 def _with_those_along(

@@ -113,7 +113,8 @@ class FitWatch:
             return
         # Where others may be elsewhere by now, metrics that all processes must reduce together are not asked for.
         self.note_epoch({} if how == "failed" and self._trainer.world_size > 1 else None)
-        best = None if self._checkpoint is None else self._checkpoint.best_model_path or None
+        path = "" if self._checkpoint is None else self._checkpoint.best_model_path
+        best = _absolute(path) if path else None
         self._write("fit_ended", {**self._now(), "how": how, "reason": reason, "best_checkpoint": best})
         self._standing = None
 
@@ -197,7 +198,7 @@ class FitWatch:
         kept = self._kept_checkpoints()
         if self._checkpoint is not None and self._standing is not None:
             for path, score in sorted(kept - self._seen):
-                content = {"path": path, "monitor": self._checkpoint.monitor, "score": score, "epoch": epoch}
+                content = {"path": _absolute(path), "monitor": self._checkpoint.monitor, "score": score, "epoch": epoch}
                 self._write("checkpoint_saved", {**content, "phase": self._standing.depth})
         self._seen = kept
 
@@ -241,7 +242,7 @@ class FitWatch:
             "restored": None
             if restored is None
             else {
-                "path": restored.path,
+                "path": _absolute(restored.path),
                 "epoch": restored.epoch,
                 "phase": restored.depth,
                 "monitor": restored.monitor,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lightning.pytorch.callbacks import Timer
+
 from phasewire.app.phases.callbacks import FTSEarlyStopping
 from phasewire.app.phases.criteria import EarlyStoppingCriterion, EpochCriterion
 from phasewire.app.trainer_attributes import callbacks_of
@@ -124,4 +126,7 @@ def _limit_of(trainer: pl.Trainer) -> str:
         limits.append(f"max_epochs {trainer.max_epochs}")
     if trainer.max_steps >= 0:
         limits.append(f"max_steps {trainer.max_steps}")
+    timers = (callback for callback in callbacks_of(trainer) if isinstance(callback, Timer))
+    if any(timer.time_remaining() is not None for timer in timers):
+        limits.append("max_time")
     return " or ".join(limits) or "you stop it"

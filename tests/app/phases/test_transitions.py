@@ -45,6 +45,19 @@ def test_phases_begin_at_their_epochs_and_thaw_what_they_name(tmp_path):
     )
 
 
+def test_quantized_parameters_stay_frozen_when_the_phase_that_names_them_begins(tmp_path):
+    module = TunedModule()
+    codes = torch.nn.Parameter(torch.zeros(3, dtype=torch.int8), requires_grad=False)
+    module.layers[1].register_parameter("codes", codes)
+    scheduler = FinetuningScheduler(THREE_PHASES, restore_best=False)
+
+    with pytest.warns(UserWarning, match=r"hold integers .*layers\.1\.codes"):
+        notes, _ = run(tmp_path, module, scheduler, FTSEarlyStopping("val_loss", patience=99), max_epochs=4)
+
+    assert notes.depths == [0, 0, 1, 1]
+    assert notes.epochs[2].trainable == ("layers.1.weight", "layers.1.bias", *HEAD)
+
+
 def test_only_thawed_parameters_change(tmp_path):
     module = TunedModule()
     before = {name: value.clone() for name, value in module.named_parameters()}

@@ -211,3 +211,19 @@ def test_an_optimizer_that_cannot_be_measured_is_said_to_be_unknown():
     assert [phase.optimizer_bytes for phase in plan.phases] == [None] * 3
     assert plan.phases[0].group_rates == (0.1,)
     assert any("ReadsValues cannot be measured" in warning for warning in plan.warnings)
+
+
+class Lazy(TunedModule):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.adapter = torch.nn.LazyLinear(4)
+
+
+@pytest.mark.parametrize("lazy", [0, 1])
+def test_what_has_no_shape_before_the_first_batch_is_counted_as_empty_and_that_is_said(lazy):
+    schedule = {depth: {"params": ["head.*"], "max_transition_epoch": 1 + depth} for depth in (0, 1)}
+    schedule[lazy]["params"] = ["adapter.*"]
+    plan = planned(Lazy(), schedule)
+    assert (plan.phases[lazy].names, plan.phases[lazy].parameters) == (2, 0)
+    assert plan.phases[1 - lazy].parameters > 0
+    assert any("adapter.weight and adapter.bias are counted as empty" in warning for warning in plan.warnings)

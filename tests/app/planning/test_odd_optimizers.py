@@ -183,7 +183,20 @@ def test_what_is_no_optimizer_is_none(configured) -> None:
         def configure_optimizers(self) -> Any:
             return configured
 
-    assert planned(module=Configures()).optimizer is None
+    made = planned(module=Configures())
+    assert made.optimizer is None
+    assert any("configures no optimizer" in warning for warning in made.warnings)
+
+
+def test_several_optimizers_are_not_planned_with_as_if_a_fit_took_them() -> None:
+    class Configures(TunedModule):
+        def configure_optimizers(self) -> Any:
+            halves = (self.layers.parameters(), self.head.parameters())
+            return [torch.optim.SGD(half, 0.1) for half in halves], []
+
+    made = planned(module=Configures())
+    assert made.optimizer is None
+    assert any("configures several optimizers" in warning for warning in made.warnings)
 
 
 @pytest.mark.parametrize(

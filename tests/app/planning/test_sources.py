@@ -177,3 +177,9 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "of_nobody"}')
     with pytest.raises(ConfigError, match="cannot be read"):
         build_model(model_named(str(tmp_path)))
+
+
+@pytest.mark.parametrize("attribute", ["", "a..b", ".a", "training", "net.forward"])
+def test_an_attribute_that_can_hold_no_module_is_refused(attribute):
+    with pytest.raises(ConfigError, match=r"^--attribute: .*Name the attribute in which your module holds the model"):
+        model_named("torch.nn.Identity", attribute=attribute)

@@ -185,6 +185,23 @@ def test_a_tied_parameter_that_an_adapter_knows_by_its_second_name_only_has_that
     assert params(["out.*"], names=named("out.w"), shared_names={"out.w": "embed.w"}) == [["out.w"]]
 
 
+def test_integers_which_get_no_gradient_are_left_out_with_a_warning():
+    quantized = nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False)
+    names = {
+        "head.weight": nn.Parameter(torch.zeros(2)),
+        "body.weight": quantized,
+        "body.scale": nn.Parameter(torch.zeros(1)),
+    }
+    schedule = Schedule.from_mapping({0: {"params": ["head.*"]}, 1: {"params": ["body.*"]}})
+
+    resolved = ScheduleValidator().validate(schedule, names)
+
+    assert resolved.phases[1].params == ("body.scale",)
+    assert any("hold integers (torch.int8)" in each and each.endswith("body.weight.") for each in resolved.warnings)
+    with pytest.raises(ScheduleError, match="phase 0, params: Phase 0 thaws nothing that can be trained"):
+        ScheduleValidator().validate(schedule, {**names, "head.weight": quantized})
+
+
 def test_a_module_without_parameters_is_refused():
     with pytest.raises(ScheduleError, match="No parameter is known, so there is nothing to schedule"):
         params(["a"], names={})

@@ -66,6 +66,14 @@ def test_a_bar_is_given_the_phase_and_what_ends_it_beside_its_own(train):
     assert all(metrics["mine"] == 7 for metrics in shown.at_epoch.values())
 
 
+def test_a_limit_of_time_is_among_what_ends_the_last_phase(train):
+    shown = Shown()
+
+    train(OwnBar(), shown, enable_progress_bar=True, max_epochs=-1, max_time={"hours": 1})
+
+    assert shown.at_epoch[4]["phase"] == "2/2 until max_time or val_loss patience 0/2"
+
+
 def test_tqdm_shows_the_phase(train, capsys):
     train(TQDMProgressBar(), enable_progress_bar=True)
 

@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch import Callback
 
 from phasewire.adapters import ConfigError
-from phasewire.app import FinetuningScheduler, FTSCheckpoint
+from phasewire.app import FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from phasewire.app.watching.run_record import RunRecord, read_record
-from tuning import TunedModule, fit
+from tuning import TunedModule, fit, make_trainer
 from watched import events_in
 
 NAME = "phasewire_run.jsonl"
@@ -78,6 +78,25 @@ def test_a_resumed_run_appends_to_the_same_record(train, tmp_path):
     assert (again["epoch"], again["resumed_from"]) == (2, str(tmp_path / "best" / "last.ckpt"))
     saved = Counter(event["path"] for event in events_in(tmp_path) if event["event"] == "checkpoint_saved")
     assert set(saved.values()) == {1}
+
+
+def test_checkpoints_are_found_from_wherever_the_record_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer(
+        "run",
+        FinetuningScheduler({0: {"params": ["head.*"], "max_transition_epoch": 1}, 1: {"params": ["layers.1.*"]}}),
+        FTSEarlyStopping("val_loss"),
+        FTSCheckpoint(monitor="val_loss"),  # its folder follows from the one of the Trainer
+        max_epochs=2,
+    )
+    fit(trainer, TunedModule([2.0, 1.0]))
+
+    events = events_in(tmp_path / "run")
+    paths = [event["path"] for event in events if event["event"] == "checkpoint_saved"]
+    paths += [event["restored"]["path"] for event in events if event.get("restored")]
+    paths.append(events[-1]["best_checkpoint"])
+    assert len(paths) == 4
+    assert all(path.startswith(str(tmp_path / "run" / "checkpoints")) for path in paths)
 
 
 def test_the_epoch_before_a_crash_is_there(train, tmp_path):
