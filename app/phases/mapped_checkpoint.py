@@ -77,7 +77,8 @@ def loading_into_memory(
         load: Loads their states from a checkpoint.
         checkpoint: What :func:`read_mapped` gave, or any other.
     """
-    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors_in(checkpoint.get(_OPTIMIZERS)))
+    stored = filter(_has_one_storage, tensors_in(checkpoint.get(_OPTIMIZERS)))
+    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in stored)
     before = [dict(optimizer.state) for optimizer in optimizers]
     load(checkpoint)
     owner = _Owner(storages)
@@ -113,6 +114,9 @@ class _Owner:
 
     def owned(self, tensor: torch.Tensor, old: object) -> torch.Tensor:
         """Copy a tensor if it is in the file: into the one that it replaces if that is like it."""
+        if not _has_one_storage(tensor):
+            whole: torch.Tensor = copy.deepcopy(tensor, self._copies)
+            return whole
         storage = tensor.untyped_storage()
         sharing = self._storages.get(storage.data_ptr(), 0)
         is_alone = sharing == 1 and storage.nbytes() == tensor.nbytes
@@ -126,6 +130,11 @@ class _Owner:
             return old.copy_(tensor)
         copied: torch.Tensor = copy.deepcopy(tensor, self._copies) if sharing else tensor
         return copied
+
+
+def _has_one_storage(tensor: torch.Tensor) -> bool:
+    # A sparse one has several, as the momentum of an embedding with sparse gradients is.
+    return tensor.layout is torch.strided
 
 
 def _layout(tensor: torch.Tensor) -> tuple[object, ...]:

@@ -173,3 +173,32 @@ def test_a_best_checkpoint_of_something_else_is_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"foreign\.ckpt: The checkpoint holds no state"):
         fit(trainer, TunedModule([1.0]))
+
+
+class SparselyTrained(TunedModule):
+    """Its head has an embedding whose gradients are sparse, and so is their momentum."""
+
+    def __init__(self, val_losses):
+        super().__init__(val_losses)
+        self.head = torch.nn.ModuleDict({"words": torch.nn.Embedding(10, 4, sparse=True), "last": self.head})
+
+    def forward(self, x):
+        return self.head["last"](self.layers(x) + self.head["words"](torch.tensor([1, 2, 1, 2])))
+
+
+def test_the_momentum_of_sparse_gradients_goes_back_too(tmp_path):
+    found = []
+
+    class AtTheBeginning(Notes):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.current_epoch == 2 and batch_idx == 0:
+                state = trainer.optimizers[0].state[pl_module.head["words"].weight]
+                found.append(state["momentum_buffer"].clone())
+
+    checkpoint = FTSCheckpoint(tmp_path, monitor="val_loss", filename="{epoch}")
+    scheduler = FinetuningScheduler(SCHEDULE)
+    callbacks = (scheduler, FTSEarlyStopping("val_loss", patience=99), checkpoint, AtTheBeginning())
+    fit(make_trainer(tmp_path, *callbacks, max_epochs=3), SparselyTrained([1.0, 2.0]))
+    stored = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
+    momentum = [state["momentum_buffer"] for state in stored["optimizer_states"][0]["state"].values()]
+    assert any(each.is_sparse and torch.equal(each.to_dense(), found[0].to_dense()) for each in momentum)
