@@ -168,12 +168,16 @@ def _record_in(metadata: Mapping[str, str], path: Path) -> dict[str, Any] | None
         return None
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not _are_names(record.get(ALIASES_KEY, {})):
         raise CheckpointError(
             f"What the file records under {RECORD_KEY!r} is not what Phasewire writes.",
             where=str(path),
             remedy=CHANGED,
         )
     return record
+
+
+def _are_names(aliases: object) -> bool:
+    return isinstance(aliases, dict) and all(isinstance(name, str) for name in aliases.values())

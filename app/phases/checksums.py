@@ -58,7 +58,8 @@ def checksum_of(tensor: torch.Tensor) -> Checksum:
         The checksum.
     """
     plain = tensor.detach()
-    numbers = _as_numbers((plain if plain.is_contiguous() else plain.flatten()).view(-1))
+    # Not flatten(): it gives every other number, or one that is expanded, as they lie, which are no longer numbers.
+    numbers = _as_numbers(plain.contiguous().view(-1))
     in_rows = numbers.numel() // _COLUMNS * _COLUMNS
     table, rest = numbers[:in_rows].view(-1, _COLUMNS), numbers[in_rows:].clone()
     # An accelerator takes long to begin a sum, and needs no cache for two of them.

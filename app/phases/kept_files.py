@@ -72,7 +72,8 @@ class KeptFiles:
         for path in put_off:
             # As in Lightning: files elsewhere, and the one that was resumed from, are not the run's to remove.
             if os.path.dirname(_key(path)) == folder and _key(path) not in (self._resumed_from, *named):  # noqa: PTH120
-                self._put_off[_key(path)] = path
+                # As it was looked at: "link/../file" is a file beside what the link points to.
+                self._put_off[_key(path)] = _key(path)
 
     def has_saved(self, path: str | os.PathLike[str]) -> bool:
         """Tell whether this run has saved a checkpoint at a place, whatever has become of it.

@@ -6,7 +6,7 @@ import copy
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +17,10 @@ from lightning.pytorch.strategies import Strategy
 from phasewire.app.nested_tensors import tensors_in
 
 if TYPE_CHECKING:
+    from torch.nn import Module
     from torch.optim import Optimizer
 
-__all__ = ["can_be_mapped", "loading_into_memory", "read_mapped"]
+__all__ = ["can_be_mapped", "loaded_into_memory", "loading_into_memory", "read_mapped"]
 
 _EXTRA_STATE: Final = "_extra_state"
 _WEIGHTS: Final = "state_dict"
@@ -51,8 +52,9 @@ def read_mapped(path: str | os.PathLike[str], *, weights_only: bool | None) -> d
         weights_only: As for ``torch.load``.
 
     Returns:
-        The checkpoint. The tensors of the module and of optimizers are in the file: a module copies what it loads, and
-        for optimizers :func:`loading_into_memory` does. All others, which may be kept as they are, are in memory.
+        The checkpoint. The tensors of the module and of optimizers are in the file: a module copies what it loads, or
+        :func:`loaded_into_memory` does, and for optimizers :func:`loading_into_memory`. All others, which may be kept
+        as they are, are in memory.
     """
     torch.cuda.empty_cache()  # as the strategy itself does
     read: dict[str, Any] = torch.load(
@@ -77,7 +79,8 @@ def loading_into_memory(
         load: Loads their states from a checkpoint.
         checkpoint: What :func:`read_mapped` gave, or any other.
     """
-    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors_in(checkpoint.get(_OPTIMIZERS)))
+    stored = filter(_has_one_storage, tensors_in(checkpoint.get(_OPTIMIZERS)))
+    storages = Counter(tensor.untyped_storage().data_ptr() for tensor in stored)
     before = [dict(optimizer.state) for optimizer in optimizers]
     load(checkpoint)
     owner = _Owner(storages)
@@ -85,6 +88,38 @@ def loading_into_memory(
         for optimizer, replaced in zip(optimizers, before, strict=True):
             for parameter, state in list(optimizer.state.items()):
                 optimizer.state[parameter] = _changed(state, replaced.get(parameter), owner.owned)
+
+
+def loaded_into_memory(module: Module, state: object) -> None:
+    """Copy what a module keeps of a mapped file, by ``load_state_dict(assign=True)`` or as metrics load their states.
+
+    Whoever writes that file anew would change the weights, or end the process.
+
+    Args:
+        module: The module, which has loaded the state.
+        state: The state dict of a checkpoint that :func:`read_mapped` gave.
+    """
+    mapped = {tensor.untyped_storage().data_ptr() for tensor in filter(_has_one_storage, tensors_in(state))}
+    copies: dict[int, Any] = {}
+    for part in module.modules():
+        for tensor in _kept_by(part):
+            if _is_plain(tensor) and tensor.numel() and tensor.untyped_storage().data_ptr() in mapped:
+                tensor.data = copy.deepcopy(tensor.detach(), copies)
+
+
+def _kept_by(part: Module) -> Iterator[torch.Tensor]:
+    yield from part.parameters(recurse=False)
+    yield from part.buffers(recurse=False)
+    for value in vars(part).values():
+        # Of a metric. Other collections may be large, and hold all sorts of things.
+        if isinstance(value, torch.Tensor) or (
+            isinstance(value, list) and value and isinstance(value[0], torch.Tensor)
+        ):
+            yield from tensors_in(value)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and _has_one_storage(tensor) and not tensor.is_meta
 
 
 def _weights(state: object) -> object:
@@ -113,6 +148,9 @@ class _Owner:
 
     def owned(self, tensor: torch.Tensor, old: object) -> torch.Tensor:
         """Copy a tensor if it is in the file: into the one that it replaces if that is like it."""
+        if not _has_one_storage(tensor):
+            whole: torch.Tensor = copy.deepcopy(tensor, self._copies)
+            return whole
         storage = tensor.untyped_storage()
         sharing = self._storages.get(storage.data_ptr(), 0)
         is_alone = sharing == 1 and storage.nbytes() == tensor.nbytes
@@ -126,6 +164,11 @@ class _Owner:
             return old.copy_(tensor)
         copied: torch.Tensor = copy.deepcopy(tensor, self._copies) if sharing else tensor
         return copied
+
+
+def _has_one_storage(tensor: torch.Tensor) -> bool:
+    # A sparse one has several, as the momentum of an embedding with sparse gradients is.
+    return tensor.layout is torch.strided
 
 
 def _layout(tensor: torch.Tensor) -> tuple[object, ...]:

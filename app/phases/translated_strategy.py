@@ -23,7 +23,7 @@ from phasewire.app.phases.checkpoint_access import (
     writable,
 )
 from phasewire.app.phases.load_hooks import may_change_checkpoints
-from phasewire.app.phases.mapped_checkpoint import can_be_mapped, loading_into_memory, read_mapped
+from phasewire.app.phases.mapped_checkpoint import can_be_mapped, loaded_into_memory, loading_into_memory, read_mapped
 from phasewire.app.phases.pending_saves import finish_saves, load_when_written
 from phasewire.app.phases.reading_back import ReadingBack
 from phasewire.app.phases.undamaged import SavedFiles
@@ -178,6 +178,8 @@ class _TranslatedCheckpoints:
 
     def load_model_state_dict(self, checkpoint: dict[str, Any], strict: bool = True) -> None:
         self._translator.load(checkpoint, self._reading_adapter(), self._read_from, strict=strict)
+        if self._parallel is None and not isinstance(self._adapter, ShardedCheckpoints):
+            loaded_into_memory(self._adapter.pl_module, checkpoint.get("state_dict"))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         in_shards = isinstance(self._adapter, ShardedCheckpoints)

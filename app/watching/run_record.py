@@ -110,7 +110,7 @@ def read_record(path: Path) -> StoredRecord:
 def _event_of(line: str) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second if brackets stand within brackets a thousand times
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 

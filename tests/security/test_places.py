@@ -143,6 +143,24 @@ def test_a_checkpoint_cannot_have_files_of_others_removed(victim, run_folder, tm
     assert tmp_path.joinpath("victim.ckpt").read_text() == "keep me"
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`:UserWarning")
+def test_nor_through_a_link_in_the_folder(run_folder, tmp_path) -> None:
+    tmp_path.joinpath("logs").mkdir()
+    run_folder.joinpath("logs").symlink_to(tmp_path / "logs")
+
+    def run(epochs: int, ckpt_path: Path | None = None) -> None:
+        scheduler = FinetuningScheduler(ft_schedule={0: {"params": ["head.*"]}})
+        checkpoint = FTSCheckpoint(run_folder, monitor="val_loss", save_last=True)
+        fit(make_trainer(run_folder, scheduler, checkpoint, max_epochs=epochs), TunedModule(), ckpt_path=ckpt_path)
+
+    run(1)
+    saved = torch.load(run_folder / "last.ckpt", weights_only=True)
+    saved["callbacks"]["phasewire.FinetuningScheduler"]["put_off"] = [f"{run_folder}/logs/../victim.ckpt"]
+    torch.save(saved, crafted := run_folder / "crafted.ckpt")
+    run(3, crafted)
+    assert tmp_path.joinpath("victim.ckpt").read_text() == "keep me"
+
+
 @pytest.mark.parametrize("name", ["x\0y.yaml", "n" * 300 + ".yaml"])
 @pytest.mark.parametrize("use", [load_schedule, lambda path: save_schedule({0: {"params": ["a"]}}, path)])
 def test_a_name_that_no_file_can_have_is_refused(use, name, run_folder) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchmetrics import CatMetric, MeanMetric
 
 from phasewire.app import CheckpointError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
 from phasewire.app.checkpoint import SCHEDULER_STATE_KEY
+from phasewire.app.nested_tensors import tensors_in
 from tuning import Notes, TunedModule, fit, make_trainer, names_of_groups, state_of
 
 SCHEDULE = {
@@ -173,3 +175,75 @@ def test_a_best_checkpoint_of_something_else_is_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"foreign\.ckpt: The checkpoint holds no state"):
         fit(trainer, TunedModule([1.0]))
+
+
+class SparselyTrained(TunedModule):
+    """Its head has an embedding whose gradients are sparse, and so is their momentum."""
+
+    def __init__(self, val_losses):
+        super().__init__(val_losses)
+        self.head = torch.nn.ModuleDict({"words": torch.nn.Embedding(10, 4, sparse=True), "last": self.head})
+
+    def forward(self, x):
+        return self.head["last"](self.layers(x) + self.head["words"](torch.tensor([1, 2, 1, 2])))
+
+
+def test_the_momentum_of_sparse_gradients_goes_back_too(tmp_path):
+    found = []
+
+    class AtTheBeginning(Notes):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.current_epoch == 2 and batch_idx == 0:
+                state = trainer.optimizers[0].state[pl_module.head["words"].weight]
+                found.append(state["momentum_buffer"].clone())
+
+    checkpoint = FTSCheckpoint(tmp_path, monitor="val_loss", filename="{epoch}")
+    scheduler = FinetuningScheduler(SCHEDULE)
+    callbacks = (scheduler, FTSEarlyStopping("val_loss", patience=99), checkpoint, AtTheBeginning())
+    fit(make_trainer(tmp_path, *callbacks, max_epochs=3), SparselyTrained([1.0, 2.0]))
+    stored = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
+    momentum = [state["momentum_buffer"] for state in stored["optimizer_states"][0]["state"].values()]
+    assert any(each.is_sparse and torch.equal(each.to_dense(), found[0].to_dense()) for each in momentum)
+
+
+class Assigning(TunedModule):
+    """Takes the tensors of a checkpoint as they are."""
+
+    def load_state_dict(self, state_dict, strict=True, assign=False):
+        return super().load_state_dict(state_dict, strict=strict, assign=True)
+
+
+class Averaging(TunedModule):
+    """Keeps a metric, which takes its states as they are."""
+
+    def __init__(self, val_losses):
+        super().__init__(val_losses)
+        self.mean, self.values = MeanMetric(), CatMetric()
+        self.mean.persistent(True)
+        self.values.persistent(True)
+
+    def training_step(self, batch, batch_idx):
+        self.mean.update(1.0)
+        self.values.update(2.0)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("module", [Assigning, Averaging])
+def test_what_is_written_over_the_best_checkpoint_later_changes_no_weights(module, tmp_path):
+    found = []
+
+    class WritesOver(Notes):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.current_epoch == 2 and batch_idx == 0:
+                path = tmp_path / "epoch=0.ckpt"
+                stored = torch.load(path, weights_only=True)["state_dict"]
+                with path.open("r+b") as file:
+                    file.write(bytes(path.stat().st_size))
+                found.append((list(tensors_in(stored)), [each.clone() for each in tensors_in(pl_module.state_dict())]))
+
+    checkpoint = FTSCheckpoint(tmp_path, monitor="val_loss", filename="{epoch}")
+    callbacks = (FinetuningScheduler(SCHEDULE), FTSEarlyStopping("val_loss", patience=99), checkpoint, WritesOver())
+    fit(make_trainer(tmp_path, *callbacks, max_epochs=3), module([1.0, 2.0]))
+    ((stored, weights),) = found
+    assert len(stored) == len(weights)
+    assert all(map(torch.equal, stored, weights))

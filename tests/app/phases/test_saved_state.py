@@ -362,3 +362,12 @@ def test_a_learning_rate_that_moved_on_since_stays(tmp_path, monkeypatch):
     module = TunedModule([1.0], scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5))
     assert run(tmp_path, module).options["lr"] == 0.05
     assert reads.count == 0
+
+
+def test_a_buffer_that_is_a_part_of_another_tensor_is_no_hindrance(tmp_path, monkeypatch):
+    module = TunedModule([1.0])
+    module.register_buffer("cosines", torch.polar(torch.ones(512, 32), torch.rand(512, 32)).real)
+    reads = Reads(monkeypatch)
+    beginning = run(tmp_path, module)
+    assert reads.count == 0
+    assert is_as_saved(beginning, tmp_path)

@@ -125,6 +125,12 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path):
     assert stored.unreadable == 1
 
 
+def test_a_line_of_brackets_within_brackets_counts_as_unreadable(tmp_path):
+    path = tmp_path / "phasewire_run.jsonl"
+    path.write_text(json.dumps({"event": "run_begun"}) + "\n" + "[" * 100_000 + "\n")
+    assert read_record(path).unreadable == 1
+
+
 def test_every_line_is_json_in_the_strict_sense(train, tmp_path):
     train(module=NotANumber([3.0]), max_epochs=1)
 
