@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
     from rich.text import Text
     from rich.tree import Tree
@@ -39,6 +39,13 @@ _PIPE_WIDTH = 160
 
 #: Columns of what is plain: no line is so long that it would be broken.
 _UNLIMITED_WIDTH = 10_000
+
+#: Signs in the place of characters that a terminal obeys: names may come from a checkpoint that somebody else has made.
+_SIGNS: Final = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
 
 
 class ErrorReportingGroup(TyperGroup):
@@ -67,7 +74,7 @@ class ErrorReportingGroup(TyperGroup):
             if ctx.params.get("debug") or not _is_mendable(error):
                 raise
             typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-            typer.echo(str(error), err=True)
+            typer.echo(str(error).translate(_SIGNS), err=True)
             raise typer.Exit(USER_ERROR_EXIT_CODE) from error
 
 
@@ -78,7 +85,7 @@ def echo_warning(message: str) -> None:
         message: One or more whole sentences.
     """
     typer.secho("Warning: ", fg="yellow", bold=True, nl=False, err=True)
-    typer.echo(message, err=True)
+    typer.echo(message.translate(_SIGNS), err=True)
 
 
 @contextmanager
@@ -126,15 +133,28 @@ def show(drawn: Table | Tree | Text) -> None:
 
     console = Console()
     if console.is_terminal:
-        console.print(drawn)
+        console.print(_Disarmed(drawn))
         return
     if isinstance(drawn, Table):
         drawn.box, drawn.pad_edge, drawn.title_justify, drawn.caption_justify = None, False, "left", "left"
     plain = Console(width=_UNLIMITED_WIDTH, no_color=True, color_system=None, force_terminal=False)
     with plain.capture() as captured:
-        plain.print(drawn, crop=False, soft_wrap=isinstance(drawn, Text))
+        plain.print(_Disarmed(drawn), crop=False, soft_wrap=isinstance(drawn, Text))
     for line in captured.get().splitlines():
         typer.echo(line.rstrip())
+
+
+class _Disarmed:
+    """What is drawn, with signs in the place of characters that the terminal would obey; colours stay."""
+
+    def __init__(self, drawn: Table | Tree | Text) -> None:
+        self._drawn = drawn
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.segment import Segment
+
+        for segment in console.render(self._drawn, options):
+            yield segment if segment.control else Segment(segment.text.translate(_SIGNS), segment.style)
 
 
 def echo_json(content: object) -> None:

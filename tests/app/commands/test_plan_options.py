@@ -203,3 +203,15 @@ def test_plan_generates_as_the_settings_say(project, run):
     )
     result = run("plan", "--config", "config.yaml", "--config", "generate.yaml", "--json")
     assert len(json.loads(result.stdout)["phases"]) == 2
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_obeys_no_name_of_a_checkpoint(files, run, terminal):
+    torch.save(
+        {"state_dict": {"head\x1b]0;mine\x07.weight": torch.ones(2, 3), "tail\x9b2J.bias": torch.ones(2)}}, "x.ckpt"
+    )
+    (files / "head.yaml").write_text("0: {params: [head.*]}")
+    command = ("plan", "x.ckpt", "--schedule", "head.yaml")
+    shown = in_terminal(run, 120, *command) if terminal else run(*command).output
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+    assert "head\N{SYMBOL FOR ESCAPE}]0;mine" in shown
