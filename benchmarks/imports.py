@@ -1,6 +1,7 @@
 """What importing costs, and making a callback from config.yaml, beside the peer: ``python benchmarks/imports.py``.
 
-Each import runs in a process of its own, in turns, after Lightning is imported and one pydantic model is built. Listed
+Both import in processes of their own, in turns, after Lightning is imported and one pydantic model is built: first the
+package, and then, measured from the same beginning, the callback. Listed
 are also the modules that must not be imported by it: optional libraries, those of the command line, and plug-ins.
 """
 
@@ -8,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import measuring
-from measuring import Results, Row, in_process, median
+from measuring import KITS, Results, Row, in_process, median
 
 CONFIG: Final = Path(__file__).parents[1] / "config.yaml"
 #: What an import must not bring along.
@@ -23,12 +24,13 @@ import lightning.pytorch, pydantic
 class Model(pydantic.BaseModel):
     a: int = 1
 Model()
-before = set(sys.modules)
-begun = time.process_time()
-exec(sys.argv[1])
-seconds = time.process_time() - begun
-new = set(sys.modules) - before
-print(json.dumps({"seconds": seconds, "unwanted": sorted(new & set(sys.argv[2:]))}))
+before, unwanted = set(sys.modules), set(sys.argv[3:])
+begun, found = time.process_time(), []
+for statement in sys.argv[1:3]:
+    exec(statement)
+    seconds = time.process_time() - begun
+    found.append({"seconds": seconds, "unwanted": sorted((set(sys.modules) - before) & unwanted)})
+print(json.dumps(found))
 """
 
 CONTAINER: Final = """
@@ -58,41 +60,44 @@ print(json.dumps({"scheduler": seconds(scheduler), "floor": floor}))
 """
 
 
-_NOTES: Final = {
-    "package": "Names are imported when they are asked for.",
-    "callback": "The mark is for the package. What is imported here are modules that any fit with the callback needs: "
-    "ours, Lightning's and pydantic's; none of a plug-in.",
-}
+#: Of the package, and of the callback.
+_WHAT: Final = ("", ", which imports all that a fit needs")
+_NOTES: Final = (
+    "Names are imported when they are asked for.",
+    (
+        "The mark is for the package. What is imported here are modules that any fit with the callback needs: ours, "
+        "Lightning's and pydantic's; none of a plug-in."
+    ),
+)
+
+
+def _statements(package: str) -> tuple[str, str]:
+    return f"import {package}", f"from {package} import FinetuningScheduler"
 
 
 def measure(given: argparse.Namespace) -> Results:
     """Measure the imports in turns, and the container."""
-    statements = {
-        "package": ("import phasewire.app", "import finetuning_scheduler"),
-        "callback": (
-            "from phasewire.app import FinetuningScheduler",
-            "from finetuning_scheduler import FinetuningScheduler",
-        ),
-    }
-    found: dict[str, list[dict[str, object]]] = {}
+    found: dict[str, list[list[dict[str, Any]]]] = {}
     for _ in range(given.repeats + 1):
-        for pair in statements.values():
-            for statement in pair:
-                found.setdefault(statement, []).append(in_process(IMPORT, statement, *UNWANTED))
+        for package in KITS.values():
+            found.setdefault(package, []).append(in_process(IMPORT, *_statements(package), *UNWANTED))
     # The first one may have written bytecode.
-    seconds = {statement: median(float(str(each["seconds"])) for each in runs[1:]) for statement, runs in found.items()}
+    seconds = {
+        package: [median(run[at]["seconds"] for run in runs[1:]) for at in range(2)] for package, runs in found.items()
+    }
     results = Results()
-    for name, (ours, peer) in statements.items():
-        unwanted = sorted({str(module) for each in found[ours] for module in list(each["unwanted"])})  # type: ignore[call-overload]  # a list
+    for at, statement in enumerate(_statements(KITS["Phasewire"])):
+        ours, peer = (seconds[package][at] for package in KITS.values())
+        unwanted = sorted({module for run in found[KITS["Phasewire"]] for module in run[at]["unwanted"]})
         results.rows.append(
             Row(
-                f"`{ours}`" if name == "package" else f"`{ours}`, which imports all that a fit needs",
-                seconds[ours],
+                f"`{statement}`{_WHAT[at]}",
+                ours,
                 "s",
                 "at most 0.05 s; nothing optional, no plug-in, no library of the command line",
-                seconds[ours] <= 0.05 and not unwanted,
-                peer=seconds[peer],
-                note=f"imported: {', '.join(unwanted)}" if unwanted else _NOTES[name],
+                ours <= 0.05 and not unwanted,
+                peer=peer,
+                note=f"imported: {', '.join(unwanted)}" if unwanted else _NOTES[at],
             )
         )
     milliseconds = {what: 1000 * seconds for what, seconds in in_process(CONTAINER, CONFIG).items()}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
 from phasewire.adapters.errors import ScheduleError
 from phasewire.app.schedule.patterns import PatternMatcher
 from phasewire.app.schedule.problems import joined
@@ -55,13 +57,18 @@ def expand_params(
 
 def _without_integers(expansion: Expansion, named: Mapping[str, object], places: Places) -> Expansion:
     """Leave out what gets no gradient, such as quantized weights: thawing it would fail in the middle of a run."""
-    # What is no tensor is a name alone, of which nothing is known.
-    types_of = {name: getattr(named.get(name), "dtype", None) for params in expansion.params for name in params}
-    integers = {
-        name: dtype
-        for name, dtype in types_of.items()
-        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex)
-    }
+    integers: dict[str, torch.dtype] = {}
+    # A module has few types and many names.
+    trainable: set[torch.dtype] = set()
+    for name in (name for params in expansion.params for name in params):
+        tensor = named.get(name)
+        # What is no tensor is a name alone, of which nothing is known.
+        if not isinstance(tensor, torch.Tensor) or tensor.dtype in trainable:
+            continue
+        if tensor.is_floating_point() or tensor.is_complex():
+            trainable.add(tensor.dtype)
+        else:
+            integers[name] = tensor.dtype
     if not integers:
         return expansion
     params = tuple(tuple(name for name in phase if name not in integers) for phase in expansion.params)
