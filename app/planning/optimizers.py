@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -283,6 +283,9 @@ class _NoTrainer:
     world_size = 1
     global_rank = 0
     is_global_zero = True
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a plan has no Trainer, and so no {name!r} of it")
 
 
 # Any: what the method may return is Lightning's to say.
