@@ -193,8 +193,6 @@ def test_what_only_a_fit_can_tell_is_not_guessed():
     assert plan.optimizer is None
     assert [phase.group_rates for phase in plan.phases] == [(), (0.02,), (0.01,)]
     why = "fails outside a fit: AttributeError: a plan has no Trainer, and so no 'datamodule' of it"
-        "configure_optimizers fails outside a fit: AttributeError: a plan has no Trainer, and so no 'datamodule' of it"
-    )
     assert any(why in warning for warning in plan.warnings)
 
 
