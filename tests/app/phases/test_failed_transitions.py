@@ -35,11 +35,10 @@ class Factor:
 
 
 class Quantized(TunedModule):
-    """Has, behind a parameter that can be thawed, one that cannot."""
+    """Has, behind a parameter that can be thawed, one that cannot since the schedule was checked."""
 
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.layers[1].bias = torch.nn.Parameter(torch.ones(4, dtype=torch.int8), requires_grad=False)
+    def on_train_start(self):
+        self.layers[1].bias.data = torch.ones(4, dtype=torch.int8)
 
     def forward(self, x):
         return self.head(self.layers[2](self.layers[0](x)))
