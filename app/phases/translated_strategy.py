@@ -116,6 +116,7 @@ class _TranslatedCheckpoints:
         self._parallel = parallel
         self._for_a_fit = for_a_fit
         self._read_from: str | None = None  # the checkpoint that is being restored, for messages
+        self._is_mapped = False  # whether that is in its file still
         self._saved_at_step: dict[str, int | None] = {}
         self._saved_files = SavedFiles()
         self._own_classes, self._told = OwnClasses(), _WeightsOnly()
@@ -163,7 +164,10 @@ class _TranslatedCheckpoints:
 
         def load() -> dict[str, Any]:
             self._saved_files.require_undamaged(path)
-            return _read(self._adapter, self.seam, checkpoint_path, **options)
+            self._is_mapped = not isinstance(self._adapter, ShardedCheckpoints) and can_be_mapped(
+                self._strategy, self.seam.load_checkpoint, checkpoint_path
+            )
+            return _read(self._adapter, self.seam, checkpoint_path, mapped=self._is_mapped, **options)
 
         with self._own_classes.allowed(), readable(path):
             checkpoint = load_when_written(
@@ -178,7 +182,7 @@ class _TranslatedCheckpoints:
 
     def load_model_state_dict(self, checkpoint: dict[str, Any], strict: bool = True) -> None:
         self._translator.load(checkpoint, self._reading_adapter(), self._read_from, strict=strict)
-        if self._parallel is None and not isinstance(self._adapter, ShardedCheckpoints):
+        if self._is_mapped:
             loaded_into_memory(self._adapter.pl_module, checkpoint.get("state_dict"))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -270,13 +274,13 @@ def _parallel_checkpoints(strategy: Strategy) -> ParallelCheckpoints | None:
 
 
 def _read(
-    adapter: StrategyAdapter, seam: StrategySeam, path: str | os.PathLike[str], **options: object
+    adapter: StrategyAdapter, seam: StrategySeam, path: str | os.PathLike[str], *, mapped: bool, **options: object
 ) -> dict[str, Any]:
     given = options.get("weights_only")
     weights_only = None if given is None else bool(given)
     if isinstance(adapter, ShardedCheckpoints):
         return adapter.read_checkpoint(Path(path), weights_only=weights_only)
-    if can_be_mapped(seam.strategy, seam.load_checkpoint, path):
+    if mapped:
         return read_mapped(path, weights_only=weights_only)
     read: dict[str, Any] = seam.load_checkpoint(path, **options)
     return read

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torchmetrics import CatMetric, MeanMetric
 
 from phasewire.app import CheckpointError, FinetuningScheduler, FTSCheckpoint, FTSEarlyStopping
@@ -226,6 +227,29 @@ class Averaging(TunedModule):
         self.mean.update(1.0)
         self.values.update(2.0)
         return super().training_step(batch, batch_idx)
+
+
+def test_what_a_plug_in_has_read_into_memory_is_not_copied_again(tmp_path):
+    read, kept = [], []
+
+    class Reads(TorchCheckpointIO):
+        def load_checkpoint(self, *arguments, **options):
+            read.append(super().load_checkpoint(*arguments, **options))
+            return read[-1]
+
+    class Looks(Notes):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.current_epoch == 2 and batch_idx == 0:
+                kept.extend(each.data_ptr() for each in pl_module.parameters())
+
+    callbacks = (
+        FinetuningScheduler(SCHEDULE),
+        FTSEarlyStopping("val_loss", patience=99),
+        FTSCheckpoint(tmp_path, monitor="val_loss"),
+    )
+    fit(make_trainer(tmp_path, *callbacks, Looks(), max_epochs=3, plugins=[Reads()]), Assigning([1.0, 2.0]))
+    assert kept
+    assert set(kept) <= {each.data_ptr() for each in tensors_in(read[-1]["state_dict"])}
 
 
 @pytest.mark.parametrize("module", [Assigning, Averaging])
